@@ -1,0 +1,1 @@
+//! Criterion benches, and races against peers on the same machine.

@@ -1,0 +1,1 @@
+//! One node: model, plan and replica joined by loops over narrow traits.

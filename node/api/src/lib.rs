@@ -1,0 +1,1 @@
+//! The tarpc service and its types.

@@ -1,0 +1,1 @@
+//! Containers: one verb or concern a file.

@@ -1,0 +1,1 @@
+//! Images: references, registries, and the content-addressed store of unpacked layers.

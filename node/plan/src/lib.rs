@@ -1,0 +1,1 @@
+//! What should be done next: the leader's turn and the cell's reconciliation, pure.

@@ -1,0 +1,1 @@
+//! The real world a node runs in: config, driver, faces, over tokio.

@@ -1,0 +1,1 @@
+//! What is true: the nouns, commands and transitions of Tasks and LRPs, pure.

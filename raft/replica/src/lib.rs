@@ -1,0 +1,1 @@
+//! What is agreed: openraft wired to the model, over narrow Disk and Network traits.

@@ -1,0 +1,1 @@
+//! The Disk trait on RocksDB, with one flush thread that coalesces syncs.
