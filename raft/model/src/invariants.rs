@@ -1,0 +1,108 @@
+//! Truths about the whole state, each with its sentence. The simulator and the tests ask after
+//! each command; a broken one is a bug of ours, never of a client.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::actual_lrp::{ActualState, Presence};
+use crate::id::{ActualLrpId, CellId, TaskGuid};
+use crate::state::{CellLoad, State, mebibytes};
+use crate::task::TaskState;
+
+/// Checks all of them.
+///
+/// # Errors
+///
+/// The sentence that is not true, and where.
+pub fn check(state: &State) -> Result<(), String> {
+    each_desired_index_has_at_most_one_row_and_no_other_index_has_one(state)?;
+    only_ordinary_rows_wait(state)?;
+    each_placement_names_a_known_cell(state)?;
+    each_instance_guid_is_used_once(state)?;
+    derived_tables_follow_from_the_rows(state)
+}
+
+/// A row other than an evacuating one is of a desired index.
+fn each_desired_index_has_at_most_one_row_and_no_other_index_has_one(
+    state: &State,
+) -> Result<(), String> {
+    for lrp in state.actual_lrps().filter(|lrp| lrp.presence != Presence::Evacuating) {
+        let desired = state
+            .desired_lrp(&lrp.key.process_guid)
+            .ok_or_else(|| format!("{:?} has no desired LRP", lrp.id()))?;
+        if !desired.indices().contains(&lrp.key.index) {
+            return Err(format!("{:?} is not of a desired index", lrp.id()));
+        }
+    }
+    Ok(())
+}
+
+/// Unclaimed and crashed rows are ordinary (lifecycle.md section 3).
+fn only_ordinary_rows_wait(state: &State) -> Result<(), String> {
+    for lrp in state.actual_lrps() {
+        let waits = matches!(lrp.state, ActualState::Unclaimed { .. } | ActualState::Crashed);
+        if waits && lrp.presence != Presence::Ordinary {
+            return Err(format!("{:?} is {} and not ordinary", lrp.id(), lrp.state.name()));
+        }
+    }
+    Ok(())
+}
+
+/// Cells are never forgotten while something is placed on them.
+fn each_placement_names_a_known_cell(state: &State) -> Result<(), String> {
+    for (cell_id, _) in state.loads() {
+        if state.cell(cell_id).is_none() {
+            return Err(format!("something is placed on the unknown cell {cell_id}"));
+        }
+    }
+    Ok(())
+}
+
+/// A container's name stands for one placement, for ever.
+fn each_instance_guid_is_used_once(state: &State) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for instance in state.actual_lrps().filter_map(|lrp| lrp.instance()) {
+        if !seen.insert(&instance.instance_guid) {
+            return Err(format!("two rows have instance guid {}", instance.instance_guid));
+        }
+    }
+    Ok(())
+}
+
+/// What is derived equals what would be derived anew.
+fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
+    let mut loads: BTreeMap<CellId, CellLoad> = BTreeMap::new();
+    let mut unclaimed: BTreeSet<ActualLrpId> = BTreeSet::new();
+    let mut unplaced: BTreeSet<TaskGuid> = BTreeSet::new();
+    for lrp in state.actual_lrps() {
+        if let Some(instance) = lrp.instance() {
+            let load = loads.entry(instance.cell_id.clone()).or_default();
+            load.memory_mb += u64::from(lrp.memory_mb);
+            load.disk_mb += u64::from(lrp.disk_mb);
+            load.containers += 1;
+            load.lrps.insert(lrp.id());
+        } else if lrp.is_unclaimed() {
+            unclaimed.insert(lrp.id());
+        }
+    }
+    for task in state.tasks() {
+        if let Some(cell) = task.cell() {
+            let load = loads.entry(cell.clone()).or_default();
+            load.memory_mb += mebibytes(task.definition.memory_mb);
+            load.disk_mb += mebibytes(task.definition.disk_mb);
+            load.containers += 1;
+            load.tasks.insert(task.task_guid.clone());
+        } else if matches!(task.state, TaskState::Pending { .. }) {
+            unplaced.insert(task.task_guid.clone());
+        }
+    }
+    if !state.loads().eq(loads.iter()) {
+        return Err("the loads of cells do not follow from the rows".to_owned());
+    }
+    if !state.unclaimed().eq(unclaimed.iter()) {
+        return Err("the unclaimed instances do not follow from the rows".to_owned());
+    }
+    if !state.unplaced_tasks().eq(unplaced.iter()) {
+        return Err("the unplaced tasks do not follow from the rows".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! The whole agreed state: tables of rows, and what is derived from them.
+//!
+//! The tables are persistent ordered maps, so a clone is cheap: the planner clones the state to
+//! look ahead, and a snapshot is a clone. Only `apply` and `codec` write, through the methods
+//! here, which keep the derived tables and the journal of touched rows in step.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use serde::{Deserialize, Serialize};
+
+use crate::actual_lrp::ActualLrp;
+use crate::cell::Cell;
+use crate::desired_lrp::DesiredLrp;
+use crate::domain::Domain;
+use crate::feature_flag::FeatureFlag;
+use crate::id::{ActualLrpId, CellId, DomainName, ProcessGuid, TaskGuid};
+use crate::task::{Task, TaskState};
+use crate::time::Millis;
+
+/// A value; clones share structure. Two states are equal when their rows are.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    cluster: Cluster,
+    desired_lrps: OrdMap<ProcessGuid, Arc<DesiredLrp>>,
+    actual_lrps: OrdMap<ActualLrpId, Arc<ActualLrp>>,
+    tasks: OrdMap<TaskGuid, Arc<Task>>,
+    cells: OrdMap<CellId, Arc<Cell>>,
+    domains: OrdMap<DomainName, Arc<Domain>>,
+    feature_flags: OrdMap<FeatureFlag, bool>,
+
+    // Derived from the rows; never stored.
+    loads: OrdMap<CellId, CellLoad>,
+    unclaimed: OrdSet<ActualLrpId>,
+    unplaced_tasks: OrdSet<TaskGuid>,
+
+    journal: Vec<RowKey>,
+}
+
+/// The one row that is not in a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    /// Zero until the cluster is initialised.
+    pub(crate) salt: u32,
+    /// The latest time that any command was applied at.
+    pub(crate) now: Millis,
+}
+
+/// What a cell's records take of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellLoad {
+    pub memory_mb: u64,
+    pub disk_mb: u64,
+    pub containers: u32,
+    /// Rows, of any presence, whose instance is on the cell.
+    pub lrps: OrdSet<ActualLrpId>,
+    /// Tasks placed on the cell or running there.
+    pub tasks: OrdSet<TaskGuid>,
+}
+
+/// Names one row of one table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RowKey {
+    Cluster,
+    DesiredLrp(ProcessGuid),
+    ActualLrp(ActualLrpId),
+    Task(TaskGuid),
+    Cell(CellId),
+    Domain(DomainName),
+    FeatureFlag(FeatureFlag),
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.cluster == other.cluster
+            && self.desired_lrps == other.desired_lrps
+            && self.actual_lrps == other.actual_lrps
+            && self.tasks == other.tasks
+            && self.cells == other.cells
+            && self.domains == other.domains
+            && self.feature_flags == other.feature_flags
+    }
+}
+
+impl Eq for State {}
+
+impl State {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The latest time that any command was applied at.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.cluster.now
+    }
+
+    #[must_use]
+    pub fn is_initialised(&self) -> bool {
+        self.cluster.salt != 0
+    }
+
+    #[must_use]
+    pub fn desired_lrp(&self, guid: &ProcessGuid) -> Option<&Arc<DesiredLrp>> {
+        self.desired_lrps.get(guid)
+    }
+
+    pub fn desired_lrps(&self) -> impl Iterator<Item = &Arc<DesiredLrp>> {
+        self.desired_lrps.values()
+    }
+
+    #[must_use]
+    pub fn actual_lrp(&self, id: &ActualLrpId) -> Option<&Arc<ActualLrp>> {
+        self.actual_lrps.get(id)
+    }
+
+    pub fn actual_lrps(&self) -> impl Iterator<Item = &Arc<ActualLrp>> {
+        self.actual_lrps.values()
+    }
+
+    /// All rows of a process, by index, then presence.
+    pub fn actual_lrps_of(&self, guid: &ProcessGuid) -> impl Iterator<Item = &Arc<ActualLrp>> {
+        let first = ActualLrpId::ordinary(guid.clone(), 0);
+        let guid = guid.clone();
+        self.actual_lrps
+            .range(first..)
+            .take_while(move |(id, _)| id.process_guid == guid)
+            .map(|(_, lrp)| lrp)
+    }
+
+    #[must_use]
+    pub fn task(&self, guid: &TaskGuid) -> Option<&Arc<Task>> {
+        self.tasks.get(guid)
+    }
+
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    #[must_use]
+    pub fn cell(&self, id: &CellId) -> Option<&Arc<Cell>> {
+        self.cells.get(id)
+    }
+
+    pub fn cells(&self) -> impl Iterator<Item = &Arc<Cell>> {
+        self.cells.values()
+    }
+
+    #[must_use]
+    pub fn domain(&self, name: &DomainName) -> Option<&Arc<Domain>> {
+        self.domains.get(name)
+    }
+
+    pub fn domains(&self) -> impl Iterator<Item = &Arc<Domain>> {
+        self.domains.values()
+    }
+
+    #[must_use]
+    pub fn is_enabled(&self, flag: FeatureFlag) -> bool {
+        self.feature_flags.get(&flag).copied().unwrap_or(false)
+    }
+
+    /// What the records on a cell take of it.
+    #[must_use]
+    pub fn load(&self, cell: &CellId) -> Option<&CellLoad> {
+        self.loads.get(cell)
+    }
+
+    /// Every cell that some record names, with what the records take of it.
+    pub fn loads(&self) -> impl Iterator<Item = (&CellId, &CellLoad)> {
+        self.loads.iter()
+    }
+
+    /// Instances that wait for a cell.
+    pub fn unclaimed(&self) -> impl Iterator<Item = &ActualLrpId> {
+        self.unclaimed.iter()
+    }
+
+    /// Tasks that wait for a cell.
+    pub fn unplaced_tasks(&self) -> impl Iterator<Item = &TaskGuid> {
+        self.unplaced_tasks.iter()
+    }
+
+    pub(crate) fn feature_flags(&self) -> impl Iterator<Item = (&FeatureFlag, &bool)> {
+        self.feature_flags.iter()
+    }
+
+    pub(crate) fn cluster(&self) -> Cluster {
+        self.cluster
+    }
+
+    /// The rows touched since this was last asked, each once, in key order.
+    pub fn take_journal(&mut self) -> Vec<RowKey> {
+        let mut touched = std::mem::take(&mut self.journal);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    pub(crate) fn set_cluster(&mut self, cluster: Cluster) {
+        self.cluster = cluster;
+        self.journal.push(RowKey::Cluster);
+    }
+
+    pub(crate) fn put_desired_lrp(&mut self, lrp: Arc<DesiredLrp>) {
+        self.journal.push(RowKey::DesiredLrp(lrp.process_guid.clone()));
+        self.desired_lrps.insert(lrp.process_guid.clone(), lrp);
+    }
+
+    pub(crate) fn remove_desired_lrp(&mut self, guid: &ProcessGuid) {
+        self.journal.push(RowKey::DesiredLrp(guid.clone()));
+        self.desired_lrps.remove(guid);
+    }
+
+    pub(crate) fn put_actual_lrp(&mut self, lrp: Arc<ActualLrp>) {
+        let id = lrp.id();
+        self.forget_actual_lrp(&id);
+        if let Some(instance) = lrp.instance() {
+            let load = self.loads.entry(instance.cell_id.clone()).or_default();
+            load.memory_mb += u64::from(lrp.memory_mb);
+            load.disk_mb += u64::from(lrp.disk_mb);
+            load.containers += 1;
+            load.lrps.insert(id.clone());
+        } else if lrp.is_unclaimed() {
+            self.unclaimed.insert(id.clone());
+        }
+        self.journal.push(RowKey::ActualLrp(id.clone()));
+        self.actual_lrps.insert(id, lrp);
+    }
+
+    pub(crate) fn remove_actual_lrp(&mut self, id: &ActualLrpId) {
+        self.forget_actual_lrp(id);
+        self.journal.push(RowKey::ActualLrp(id.clone()));
+    }
+
+    fn forget_actual_lrp(&mut self, id: &ActualLrpId) {
+        let Some(lrp) = self.actual_lrps.remove(id) else { return };
+        self.unclaimed.remove(id);
+        if let Some(instance) = lrp.instance() {
+            let load = self.loads.get_mut(&instance.cell_id).expect("a placed row has a load");
+            load.memory_mb -= u64::from(lrp.memory_mb);
+            load.disk_mb -= u64::from(lrp.disk_mb);
+            load.containers -= 1;
+            load.lrps.remove(id);
+            self.drop_empty_load(&instance.cell_id);
+        }
+    }
+
+    pub(crate) fn put_task(&mut self, task: Arc<Task>) {
+        let guid = task.task_guid.clone();
+        self.forget_task(&guid);
+        if let Some(cell) = task.cell() {
+            let load = self.loads.entry(cell.clone()).or_default();
+            load.memory_mb += mebibytes(task.definition.memory_mb);
+            load.disk_mb += mebibytes(task.definition.disk_mb);
+            load.containers += 1;
+            load.tasks.insert(guid.clone());
+        } else if matches!(task.state, TaskState::Pending { .. }) {
+            self.unplaced_tasks.insert(guid.clone());
+        }
+        self.journal.push(RowKey::Task(guid.clone()));
+        self.tasks.insert(guid, task);
+    }
+
+    pub(crate) fn remove_task(&mut self, guid: &TaskGuid) {
+        self.forget_task(guid);
+        self.journal.push(RowKey::Task(guid.clone()));
+    }
+
+    fn forget_task(&mut self, guid: &TaskGuid) {
+        let Some(task) = self.tasks.remove(guid) else { return };
+        self.unplaced_tasks.remove(guid);
+        if let Some(cell) = task.cell() {
+            let load = self.loads.get_mut(cell).expect("a placed task has a load");
+            load.memory_mb -= mebibytes(task.definition.memory_mb);
+            load.disk_mb -= mebibytes(task.definition.disk_mb);
+            load.containers -= 1;
+            load.tasks.remove(guid);
+            self.drop_empty_load(cell);
+        }
+    }
+
+    fn drop_empty_load(&mut self, cell: &CellId) {
+        if self.loads.get(cell).is_some_and(|load| load.containers == 0) {
+            self.loads.remove(cell);
+        }
+    }
+
+    pub(crate) fn put_cell(&mut self, cell: Arc<Cell>) {
+        self.journal.push(RowKey::Cell(cell.cell_id.clone()));
+        self.cells.insert(cell.cell_id.clone(), cell);
+    }
+
+    pub(crate) fn put_domain(&mut self, domain: Arc<Domain>) {
+        self.journal.push(RowKey::Domain(domain.name.clone()));
+        self.domains.insert(domain.name.clone(), domain);
+    }
+
+    pub(crate) fn remove_domain(&mut self, name: &DomainName) {
+        self.journal.push(RowKey::Domain(name.clone()));
+        self.domains.remove(name);
+    }
+
+    pub(crate) fn put_feature_flag(&mut self, flag: FeatureFlag, enabled: bool) {
+        self.journal.push(RowKey::FeatureFlag(flag));
+        self.feature_flags.insert(flag, enabled);
+    }
+}
+
+/// What a definition's signed mebibytes take of a cell; validation refuses negative ones.
+#[must_use]
+pub(crate) fn mebibytes(signed: i32) -> u64 {
+    u64::from(u32::try_from(signed).unwrap_or(0))
+}

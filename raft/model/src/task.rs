@@ -1,0 +1,111 @@
+//! A task: a process that runs to its end, at most once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{Action, EnvironmentVariable};
+use crate::id::{CellId, DomainName, TaskGuid};
+use crate::image::Digest;
+use crate::time::Millis;
+
+/// Diego: `models.Task`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub task_guid: TaskGuid,
+    pub domain: DomainName,
+    pub definition: TaskDefinition,
+    pub state: TaskState,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub rejection_count: u32,
+    pub rejection_reason: String,
+}
+
+/// Where a task has got to, with what is known there and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskState {
+    /// Not started. `placed_on` names the cell that should start it; nothing runs yet, and the
+    /// cell may still be changed.
+    Pending {
+        placed_on: Option<CellId>,
+    },
+    /// The start is agreed: from here on the container may have run, so it never starts again.
+    Running {
+        cell_id: CellId,
+    },
+    Completed {
+        result: TaskResult,
+    },
+    /// Somebody has taken it upon himself to tell the client and delete the task.
+    Resolving {
+        result: TaskResult,
+    },
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    pub failed: bool,
+    /// Empty unless it failed.
+    pub failure_reason: String,
+    /// The content of the result file, if one was asked for.
+    pub result: String,
+    pub first_completed_at: Millis,
+}
+
+/// Diego: `models.TaskDefinition`. Field names are those of its JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskDefinition {
+    /// The root file system's URL.
+    pub rootfs: String,
+    /// What the tag of `rootfs` meant when the task was desired.
+    pub rootfs_digest: Option<Digest>,
+    pub env: Vec<EnvironmentVariable>,
+    pub action: Option<Action>,
+    /// Mebibytes; 0 is unlimited.
+    pub memory_mb: i32,
+    /// Mebibytes; 0 is unlimited.
+    pub disk_mb: i32,
+    /// 0 is unlimited.
+    pub max_pids: i32,
+    /// 0 to 100, a share of the cell's CPU; 0 is the kernel's default.
+    pub cpu_weight: u32,
+    pub log_guid: String,
+    pub log_source: String,
+    pub annotation: String,
+    pub placement_tags: Vec<String>,
+}
+
+impl TaskState {
+    /// The state's name in Diego's API.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "Pending",
+            Self::Running { .. } => "Running",
+            Self::Completed { .. } => "Completed",
+            Self::Resolving { .. } => "Resolving",
+        }
+    }
+}
+
+impl Task {
+    /// The cell whose room the task takes: chosen for it, or running it.
+    #[must_use]
+    pub fn cell(&self) -> Option<&CellId> {
+        match &self.state {
+            TaskState::Pending { placed_on } => placed_on.as_ref(),
+            TaskState::Running { cell_id } => Some(cell_id),
+            TaskState::Completed { .. } | TaskState::Resolving { .. } => None,
+        }
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn result(&self) -> Option<&TaskResult> {
+        match &self.state {
+            TaskState::Completed { result } | TaskState::Resolving { result } => Some(result),
+            TaskState::Pending { .. } | TaskState::Running { .. } => None,
+        }
+    }
+}
