@@ -1,1 +1,6 @@
-//! The real world a node runs in: config, driver, faces, over tokio.
+//! The real world a node runs in: configuration, the driver, and the faces that people and
+//! programs speak to, over tokio.
+
+pub mod config;
+
+pub use config::Config;

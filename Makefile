@@ -1,0 +1,39 @@
+# make run      a cluster of three nodes on this machine, from nothing but Rust
+# make test     the whole test suite, the same way
+# make verify   reads only: formatting, lints, licences, the tree's own rules (CI runs this)
+# make fix      rewrites: formatting and what clippy can mend
+# make bench    criterion benches, and the races against peers; see benches/RESULTS.md
+
+# RocksDB's C++ is built once per machine, outside the checkout; see .ci/rocksdb.
+CARGO = ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" cargo
+
+.PHONY: run test verify fix bench build needs test-needs
+
+run: needs
+	$(CARGO) build --locked --release -p gavel
+	$${CARGO_TARGET_DIR:-target}/release/gavel dev
+
+build: needs
+	$(CARGO) build --locked --release -p gavel
+
+test: test-needs
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+verify: needs
+	cargo fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+fix: needs
+	cargo fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+bench: test-needs
+	$(CARGO) bench --locked -p gavel-benches
+
+# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, nft.
+needs:
+	@.ci/install build-essential pkg-config libclang-dev nftables
+
+# What the tests run besides: a real registry, and standard tools to make images.
+test-needs: needs
+	@.ci/install docker-registry skopeo umoci busybox-static etcd-server

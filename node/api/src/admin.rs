@@ -1,0 +1,189 @@
+//! The admin service: what an operator's program may ask of any node.
+//!
+//! Calls that change the cluster return once a majority has the change on disk. Reads are
+//! linearizable unless they ask for [`Consistency::Stale`].
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use model::{
+    ActualLrp, Cell, CellId, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
+    ProcessGuid, Task, TaskDefinition, TaskGuid,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Sees every change acknowledged before the read began, by whichever node.
+    #[default]
+    Linearizable,
+    /// What this node has applied; answered even when no leader can be reached.
+    Stale,
+}
+
+/// What an image says of itself, pinned by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMetadata {
+    /// As a root file system's URL, with the tag that was asked for.
+    pub rootfs: String,
+    pub digest: model::Digest,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// As the image's `USER` has it; empty is root.
+    pub user: String,
+    /// Empty is `/`.
+    pub working_dir: String,
+    /// TCP ports, ascending.
+    pub exposed_ports: Vec<u16>,
+    /// Of all layers, compressed, in bytes.
+    pub size: u64,
+}
+
+/// A cell with what is taken of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellStatus {
+    pub cell: Arc<Cell>,
+    pub memory_mb_used: u64,
+    pub disk_mb_used: u64,
+    pub lrps: u32,
+    pub tasks: u32,
+}
+
+/// One member, as the leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub node_id: u64,
+    pub name: String,
+    /// `HOST:PORT`, for Raft and the admin service.
+    pub address: String,
+    pub role: Role,
+    /// How far its log is known to agree with the leader's; unknown when nobody leads.
+    pub matched_index: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Leader,
+    Voter,
+    Learner,
+}
+
+/// The cluster as the answering node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Of the node that answered.
+    pub node_id: u64,
+    pub term: u64,
+    pub leader: Option<u64>,
+    /// The last entry that this node has applied.
+    pub applied_index: u64,
+    /// The last entry in this node's log.
+    pub last_log_index: u64,
+    pub members: Vec<Member>,
+}
+
+/// Which container's output is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogSource {
+    Lrp { process_guid: ProcessGuid, index: u32 },
+    Task { task_guid: TaskGuid },
+}
+
+/// A place in one container's output. It is spoilt when the container is replaced: reading then
+/// starts at the new one's first line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCursor {
+    pub container: String,
+    pub position: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Nanoseconds since the Unix epoch.
+    pub at_ns: i64,
+    pub is_stderr: bool,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogChunk {
+    pub lines: Vec<LogLine>,
+    /// Where to read on.
+    pub next: LogCursor,
+}
+
+/// Why something waits, and what would help.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    pub reason: String,
+    pub remedy: String,
+}
+
+#[tarpc::service]
+pub trait Admin {
+    async fn desire_lrp(desired_lrp: DesiredLrp) -> Result<(), Error>;
+    async fn update_desired_lrp(guid: ProcessGuid, update: DesiredLrpUpdate) -> Result<(), Error>;
+    async fn remove_desired_lrp(guid: ProcessGuid) -> Result<(), Error>;
+    async fn desired_lrps(consistency: Consistency) -> Result<Vec<Arc<DesiredLrp>>, Error>;
+    async fn desired_lrp(
+        guid: ProcessGuid,
+        consistency: Consistency,
+    ) -> Result<Arc<DesiredLrp>, Error>;
+    /// All, or those of one process; by process, index and presence.
+    async fn actual_lrps(
+        of: Option<ProcessGuid>,
+        consistency: Consistency,
+    ) -> Result<Vec<Arc<ActualLrp>>, Error>;
+    async fn retire_actual_lrp(guid: ProcessGuid, index: u32) -> Result<(), Error>;
+    /// Why the unplaced instances of a process wait, by index, as the leader's last turn saw it.
+    async fn waiting_lrps(guid: ProcessGuid) -> Result<Vec<(u32, Waiting)>, Error>;
+
+    async fn desire_task(
+        guid: TaskGuid,
+        domain: DomainName,
+        definition: TaskDefinition,
+    ) -> Result<(), Error>;
+    async fn tasks(consistency: Consistency) -> Result<Vec<Arc<Task>>, Error>;
+    async fn task(guid: TaskGuid, consistency: Consistency) -> Result<Arc<Task>, Error>;
+    async fn cancel_task(guid: TaskGuid) -> Result<(), Error>;
+    async fn resolving_task(guid: TaskGuid) -> Result<(), Error>;
+    async fn delete_task(guid: TaskGuid) -> Result<(), Error>;
+    async fn waiting_task(guid: TaskGuid) -> Result<Option<Waiting>, Error>;
+
+    async fn domains(consistency: Consistency) -> Result<Vec<Arc<Domain>>, Error>;
+    async fn upsert_domain(domain: DomainName, ttl_secs: u64) -> Result<(), Error>;
+    async fn feature_flags(consistency: Consistency) -> Result<Vec<(FeatureFlag, bool)>, Error>;
+    async fn set_feature_flag(flag: FeatureFlag, enabled: bool) -> Result<(), Error>;
+    async fn cells(consistency: Consistency) -> Result<Vec<CellStatus>, Error>;
+
+    /// Fetches an image's metadata, of the platform of the answering node. `image` is a Docker
+    /// name (`user/app:v2`) or a root file system's URL (`docker:///user/app#v2`).
+    async fn resolve_image(image: String) -> Result<ImageMetadata, Error>;
+    /// What a container has said, from `from` on, or from the oldest line kept. With `follow` and
+    /// nothing to tell, waits up to [`crate::limits::WAIT_MAX`].
+    async fn logs(
+        source: LogSource,
+        from: Option<LogCursor>,
+        follow: bool,
+    ) -> Result<LogChunk, Error>;
+    /// As [`Admin::logs`], answered only by the node that is the cell `on`.
+    async fn cell_logs(
+        on: CellId,
+        container: String,
+        position: u64,
+        follow: bool,
+    ) -> Result<LogChunk, Error>;
+    /// Waits until this node has applied an entry after `index`, or for
+    /// [`crate::limits::WAIT_MAX`]; returns the last index it has applied.
+    async fn wait_applied(index: u64) -> Result<u64, Error>;
+    async fn cluster_status() -> Result<ClusterStatus, Error>;
+    async fn transfer_leadership(to: u64) -> Result<(), Error>;
+    /// Where the answering cell's host ports are reached.
+    async fn external_address() -> Result<Ipv4Addr, Error>;
+}

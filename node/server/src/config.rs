@@ -1,0 +1,144 @@
+//! What a node is told by its operator: one TOML file.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A node's configuration. Unknown keys are refused, so that a misspelt one is not silently the
+/// default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The Raft id, unique in the cluster, never reused.
+    pub node_id: u64,
+    /// The cell's id, and the node's name in every table.
+    pub name: String,
+    /// `HOST:PORT` that the node listens on, for clients and for the other nodes.
+    pub listen: String,
+    /// `HOST:PORT` by which the others reach it; as `listen` where absent.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// Everything the node keeps: RocksDB, images, containers.
+    pub data_dir: PathBuf,
+    /// The members of a new cluster, the same on every node. Once the cluster runs, its own
+    /// record of its members counts.
+    pub members: Vec<MemberConfig>,
+    #[serde(default)]
+    pub cell: CellConfig,
+    #[serde(default)]
+    pub registries: RegistriesConfig,
+    /// Whether the containers end with the node. Off, they outlive it and are found again; a
+    /// cluster on one machine in the foreground turns it on.
+    #[serde(default)]
+    pub stop_containers_on_exit: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberConfig {
+    pub node_id: u64,
+    pub name: String,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+/// The node in its role as a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CellConfig {
+    pub zone: String,
+    /// Mebibytes for containers; all of the machine's but a fifth where absent.
+    pub memory_mb: Option<u32>,
+    /// Mebibytes for containers; all that is free under `data_dir` but a tenth where absent.
+    pub disk_mb: Option<u32>,
+    /// Most containers at once. Diego: garden's `max_containers` less one.
+    pub containers: u32,
+    pub placement_tags: Vec<String>,
+    pub optional_placement_tags: Vec<String>,
+    /// Where the containers' host ports are reached.
+    pub external_address: Ipv4Addr,
+    /// The bridge that containers are behind; unique on the machine, 15 characters at most.
+    pub bridge: String,
+    /// The containers' addresses, for instance `10.88.0.0/24`; unique on the machine.
+    pub subnet: String,
+    /// First and last host port given to containers.
+    pub host_ports: (u16, u16),
+    /// The first host uid given to containers; each takes 65,536. Unique on the machine.
+    pub first_host_id: u32,
+    /// Where in the cgroup trees the containers are; unique on the machine.
+    pub cgroup: String,
+}
+
+impl Default for CellConfig {
+    fn default() -> Self {
+        Self {
+            zone: "z1".to_owned(),
+            memory_mb: None,
+            disk_mb: None,
+            containers: 249,
+            placement_tags: Vec::new(),
+            optional_placement_tags: Vec::new(),
+            external_address: Ipv4Addr::LOCALHOST,
+            bridge: "gavel0".to_owned(),
+            subnet: "10.88.0.0/24".to_owned(),
+            host_ports: (61_001, 65_534),
+            first_host_id: 0x1000_0000,
+            cgroup: "gavel".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistriesConfig {
+    /// `HOST:PORT` of registries that may be spoken to without TLS, or without a certificate
+    /// that is trusted here. Exact, as Diego's `insecure_docker_registry_list`. Loopback is
+    /// always allowed, as Docker does.
+    pub insecure: Vec<String>,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {error}")]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Parse { path: PathBuf, error: Box<toml::de::Error> },
+    #[error("members does not name this node, {node_id}")]
+    NotAMember { node_id: u64 },
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], naming the file and the line.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let config: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the parts contradict one another.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.members.iter().all(|member| member.node_id != self.node_id) {
+            return Err(ConfigError::NotAMember { node_id: self.node_id });
+        }
+        Ok(())
+    }
+
+    /// `HOST:PORT` by which the others reach this node.
+    #[must_use]
+    pub fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.listen)
+    }
+}
