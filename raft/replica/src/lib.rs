@@ -39,4 +39,5 @@ pub mod wire;
 pub use openraft::AsyncRuntime;
 
 pub use crate::replica::{Config, Replica};
+pub use crate::state::{Reading, stored_digest};
 pub use crate::wire::{Node, NodeId};

@@ -262,6 +262,17 @@ pub(crate) async fn load<RT: AsyncRuntime, D: Disk>(
     Ok(state)
 }
 
+/// How far the rows of a disk have come and their digest, read from the disk alone: equal to the
+/// [`model::codec::digest`] of any member's state at that index.
+///
+/// # Errors
+/// The disk failed or is damaged.
+pub async fn stored_digest<RT: AsyncRuntime, D: Disk>(disk: &D) -> io::Result<(Option<u64>, u64)> {
+    let applied: wire::Applied = read_meta(disk, Meta::Applied)?.unwrap_or_default();
+    let state = load::<RT, D>(disk, applied.generation).await?;
+    Ok((applied.log_id.map(|id| id.index), codec::digest(&state)))
+}
+
 fn load_row(state: &mut model::State, row: &Row) -> io::Result<()> {
     let what = || format!("the row of key {}", hex(&row.key));
     let value = frame::open(&what(), &row.key, ROW_VERSION, &row.value)?;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod recovery;
+mod snapshot;
 mod storage;
 mod wire;
 
@@ -134,20 +135,11 @@ impl Cluster {
         for (id, reading) in &states {
             assert_eq!(reading.applied, expected.applied, "node {id} is quiet as well");
             assert_eq!(digest(&reading.state), digest(&expected.state), "node {id}");
-            let stored = stored(&self.disks[id]).await;
-            assert_eq!(digest(&stored), digest(&reading.state), "the rows of node {id}");
+            let stored = crate::stored_digest::<Runtime, _>(&self.disks[id]).await.unwrap();
+            assert_eq!(stored, (reading.applied, digest(&reading.state)), "the rows of node {id}");
         }
         expected.state.clone()
     }
-}
-
-/// The state as the rows on a disk have it.
-async fn stored(disk: &MemoryDisk) -> model::State {
-    let store = crate::state::StateStore::<Runtime, _>::open(Arc::new(disk.crashed(usize::MAX)));
-    let store = store.await.unwrap();
-    let published = store.published();
-    use openraft::async_runtime::WatchReceiver as _;
-    published.borrow_watched().state.clone()
 }
 
 /// Waits until a member stands as asked.

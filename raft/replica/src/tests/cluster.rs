@@ -14,7 +14,7 @@ use crate::peers::PeerError;
 use crate::replica::{InitialiseFailed, ProposeError};
 use crate::status::Role;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_member_alone_leads_and_applies() {
     let cluster = Cluster::new(1).await;
     let member = cluster.member(1);
@@ -24,7 +24,7 @@ async fn one_member_alone_leads_and_applies() {
     assert!(has_domain(&cluster.converge().await, "a"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_follower_forwards_and_reads_its_own_write() {
     let cluster = Cluster::new(3).await;
     // No waiting for a leader: the proposal itself waits for the election.
@@ -42,7 +42,7 @@ async fn a_follower_forwards_and_reads_its_own_write() {
     assert!(cluster.board.calls("read_index") > 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -62,7 +62,7 @@ async fn a_dead_leader_is_replaced_and_nothing_acknowledged_is_lost() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_that_was_away_long_catches_up_by_snapshot() {
     let mut cluster = Cluster::configured(3, |config| {
         config.snapshot_entries = 50;
@@ -99,7 +99,7 @@ async fn a_member_that_was_away_long_catches_up_by_snapshot() {
     cluster.member(away).propose(&domain("after")).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pre_vote_keeps_a_member_that_was_cut_off_from_deposing_the_leader() {
     let cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -122,7 +122,7 @@ async fn pre_vote_keeps_a_member_that_was_cut_off_from_deposing_the_leader() {
     assert_eq!(cluster.leader().await, leader);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_leader_without_a_quorum_acknowledges_nothing() {
     let cluster = Cluster::new(3).await;
     let old = cluster.leader().await;
@@ -143,7 +143,7 @@ async fn a_leader_without_a_quorum_acknowledges_nothing() {
     assert_eq!(cluster.leader().await, new);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_proposal_that_nobody_can_take_is_known_to_be_without_effect() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -157,7 +157,7 @@ async fn a_proposal_that_nobody_can_take_is_known_to_be_without_effect() {
     assert!(!has_domain(&alone.read_stale().state, "nowhere"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn leadership_is_handed_over() {
     let cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -178,7 +178,7 @@ async fn leadership_is_handed_over() {
     assert!(has_domain(&cluster.converge().await, "before"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn leadership_handed_to_a_dead_member_comes_back() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -190,7 +190,7 @@ async fn leadership_handed_to_a_dead_member_comes_back() {
     cluster.member(leader).propose(&domain("after")).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn members_come_vote_and_leave() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -226,7 +226,7 @@ async fn members_come_vote_and_leave() {
     ));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cluster_is_made_once() {
     let cluster = Cluster::new(1).await;
     let member = cluster.member(1);
@@ -242,7 +242,7 @@ async fn a_cluster_is_made_once() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_proposal_too_large_is_not_proposed() {
     let cluster = Cluster::new(1).await;
     let huge = domain(&"x".repeat(limits::PROPOSAL_BYTES_MAX));
@@ -250,7 +250,7 @@ async fn a_proposal_too_large_is_not_proposed() {
     assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn watchers_see_each_event_once_in_order() {
     let cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -273,7 +273,7 @@ async fn watchers_see_each_event_once_in_order() {
     assert_eq!(happened, [changed("a"), changed("b"), changed("c")]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn soft_messages_go_past_the_replica() {
     let cluster = Cluster::new(2).await;
     cluster.leader().await;
@@ -283,7 +283,7 @@ async fn soft_messages_go_past_the_replica() {
     assert!(matches!(nobody, Err(PeerError::Unreachable { target: 9, .. })), "{nobody:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn many_proposals_at_once_all_count_once() {
     let cluster = Cluster::new(3).await;
     cluster.leader().await;

@@ -27,19 +27,19 @@ async fn start(disk: &MemoryDisk) -> Result<(), StartError> {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_crash_point_keeps_what_was_acknowledged() {
     // The rows of acknowledged proposals may be unsynced: the log replays them.
     let cluster = Cluster::new(1).await;
     let mut crashes = Vec::new();
-    for number in 0..20 {
+    for number in 0..6 {
         cluster.member(1).propose(&domain(&format!("domain-{number}"))).await.unwrap();
         let unsynced = cluster.disks[&1].unsynced();
         for kept in 0..=unsynced {
             crashes.push((number, cluster.disks[&1].crashed(kept)));
         }
     }
-    assert!(crashes.len() > 20, "some batches wait for the next sync");
+    assert!(crashes.len() > 6, "some batches wait for the next sync");
     for (acknowledged, disk) in crashes {
         let mut again = Cluster::new(0).await;
         again.start(1, disk).await;
@@ -51,7 +51,7 @@ async fn every_crash_point_keeps_what_was_acknowledged() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_is_acknowledged_before_it_is_synced() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -84,7 +84,7 @@ async fn nothing_is_acknowledged_before_it_is_synced() {
     assert!(!has_domain(&cluster.converge().await, "held"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_members_restart_with_equal_states() {
     let mut cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
@@ -102,7 +102,7 @@ async fn all_members_restart_with_equal_states() {
     assert_eq!(model::codec::digest(&cluster.converge().await), before);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_restarted_member_that_purged_its_log_still_serves_snapshots() {
     let mut cluster = Cluster::configured(1, |config| {
         config.snapshot_entries = 20;
@@ -125,7 +125,7 @@ async fn a_restarted_member_that_purged_its_log_still_serves_snapshots() {
     assert!(cluster.board.calls("snapshot_chunk") > 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn rows_of_an_unfinished_snapshot_are_cleared_at_the_next_start() {
     use crate::disk::{Batch, Change, Disk};
     let disk = used_disk().await;
@@ -138,7 +138,7 @@ async fn rows_of_an_unfinished_snapshot_are_cleared_at_the_next_start() {
     assert_eq!(disk.rows(), rows);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn damage_is_named_and_never_believed() {
     let disk = used_disk().await;
     let last = disk.crashed(usize::MAX);
@@ -165,7 +165,7 @@ async fn damage_is_named_and_never_believed() {
     assert!(error.contains("the row of key") && error.contains("checksum"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_state_that_is_behind_its_purged_log_is_refused() {
     use crate::disk::{Batch, Change, Disk};
     let disk = used_disk().await;
@@ -175,7 +175,7 @@ async fn a_state_that_is_behind_its_purged_log_is_refused() {
     assert!(matches!(error, StartError::StateLost { purged: 99, .. }), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_whose_disk_fails_stops_and_the_others_go_on() {
     let cluster = Cluster::new(3).await;
     let leader = cluster.leader().await;
