@@ -1,4 +1,9 @@
 //! The sending side: openraft's network traits over [`Peers`].
+//!
+//! Appends go to a follower one at a time, each with all that gathered meanwhile: openraft's own
+//! order of things. Several in flight would need a transport that keeps the order of requests up
+//! to the replica, and three members in one process were bound by the processor, not by waiting
+//! (83 us of it a write at 256 writers, November 2026).
 
 use std::fmt;
 use std::future::Future;
