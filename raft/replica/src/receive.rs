@@ -1,0 +1,141 @@
+//! The receiving side: a peer's request in, an answer out.
+
+use std::io;
+
+use openraft::AsyncRuntime;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
+};
+
+use crate::disk::Disk;
+use crate::peers::{
+    AppendEntries, Appended, Ballot, NotLeader, PeerRequest, PeerResponse, Peers, Proposed,
+    SnapshotChunk, SnapshotReceived, TransferLeader, TransferRefused, Voted,
+};
+use crate::raft::{self, Types};
+use crate::replica::{Attempt, Replica};
+use crate::snapshot::Step;
+use crate::{limits, wire};
+
+impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
+    /// Answers a peer. Requests of one peer are best handled in the order they came; several may
+    /// be handled at once. [`PeerRequest::Soft`] is the host's to answer.
+    pub async fn handle(&self, request: PeerRequest) -> PeerResponse {
+        let answer = match request {
+            PeerRequest::AppendEntries(append) => self.append(append).await,
+            PeerRequest::Vote(ballot) => self
+                .raft()
+                .vote(vote_request(&ballot))
+                .await
+                .map(voted)
+                .map_err(|error| error.to_string()),
+            PeerRequest::PreVote(ballot) => self
+                .raft()
+                .pre_vote(vote_request(&ballot))
+                .await
+                .map(voted)
+                .map_err(|error| error.to_string()),
+            PeerRequest::TransferLeader(transfer) => self.take_over(&transfer).await,
+            PeerRequest::SnapshotChunk(chunk) => self.receive_snapshot(chunk).await,
+            PeerRequest::Propose(proposal) => Ok(self.propose_for_peer(proposal).await),
+            PeerRequest::ReadIndex => Ok(self.read_index_for_peer().await),
+            PeerRequest::Soft(_) => Err("a soft message is not for the replica".to_owned()),
+        };
+        answer.unwrap_or_else(PeerResponse::Failed)
+    }
+
+    async fn append(&self, append: AppendEntries) -> Result<PeerResponse, String> {
+        let entries = append.entries.into_iter().map(raft::entry).collect::<Result<Vec<_>, _>>()?;
+        let request = AppendEntriesRequest {
+            vote: raft::vote(append.vote),
+            prev_log_id: append.previous.map(raft::log_id),
+            entries,
+            leader_commit: append.committed.map(raft::log_id),
+        };
+        let answer =
+            self.raft().append_entries(request).await.map_err(|error| error.to_string())?;
+        Ok(PeerResponse::AppendEntries(match answer {
+            AppendEntriesResponse::Success => Appended::All,
+            AppendEntriesResponse::PartialSuccess(id) => {
+                Appended::Through(id.map(raft::wire_log_id))
+            }
+            AppendEntriesResponse::Conflict => Appended::Conflict,
+            AppendEntriesResponse::HigherVote(vote) => Appended::HigherVote(raft::wire_vote(&vote)),
+        }))
+    }
+
+    async fn take_over(&self, transfer: &TransferLeader) -> Result<PeerResponse, String> {
+        let request = TransferLeaderRequest::new(
+            raft::vote(transfer.from),
+            transfer.to,
+            transfer.last_log_id.map(raft::log_id),
+        );
+        let answer =
+            self.raft().handle_transfer_leader(request).await.map_err(|error| error.to_string())?;
+        Ok(PeerResponse::TransferLeader(answer.map_err(|refused| match refused {
+            TransferLeaderError::VoteChanged { actual, .. } => {
+                TransferRefused::VoteChanged(raft::wire_vote(&actual))
+            }
+            TransferLeaderError::LogNotFlushed { actual, .. } => {
+                TransferRefused::LogNotSynced(actual.map(raft::wire_log_id))
+            }
+        })))
+    }
+
+    async fn receive_snapshot(&self, chunk: SnapshotChunk) -> Result<PeerResponse, String> {
+        let vote = raft::vote(chunk.vote);
+        let mine = self.raft().metrics().borrow_watched().vote;
+        // Votes are ordered in part only: "not greater or equal" is what a refusal needs.
+        if vote.partial_cmp(&mine).is_none_or(std::cmp::Ordering::is_lt) {
+            return Ok(PeerResponse::Snapshot(SnapshotReceived::Installed(raft::wire_vote(&mine))));
+        }
+        let step = self.staging().accept(self.disk(), chunk).map_err(disk_failed)?;
+        Ok(PeerResponse::Snapshot(match step {
+            Step::More => SnapshotReceived::More,
+            Step::Refused(reason) => SnapshotReceived::Refused(reason),
+            Step::Complete(snapshot) => {
+                let installed = self.raft().install_full_snapshot(vote, *snapshot).await;
+                let installed = installed.map_err(|error| error.to_string())?;
+                SnapshotReceived::Installed(raft::wire_vote(&installed.vote))
+            }
+        }))
+    }
+
+    async fn propose_for_peer(&self, proposal: wire::Blob) -> PeerResponse {
+        PeerResponse::Propose(match self.propose_here(proposal, limits::FORWARD_TIMEOUT).await {
+            Attempt::Done(outcome) => Proposed::Applied(outcome),
+            Attempt::Elsewhere(leader) => Proposed::NotLeader(NotLeader { leader }),
+            Attempt::Failed(reason) => Proposed::Unknown(reason),
+        })
+    }
+
+    async fn read_index_for_peer(&self) -> PeerResponse {
+        PeerResponse::ReadIndex(match self.read_index_here(limits::FORWARD_TIMEOUT).await {
+            Attempt::Done(index) => Ok(index),
+            Attempt::Elsewhere(leader) => Err(NotLeader { leader }),
+            Attempt::Failed(_) => Err(NotLeader { leader: None }),
+        })
+    }
+}
+
+fn disk_failed(error: io::Error) -> String {
+    format!("the disk failed: {error}")
+}
+
+fn vote_request<RT: AsyncRuntime>(ballot: &Ballot) -> VoteRequest<Types<RT>> {
+    VoteRequest {
+        vote: raft::vote(ballot.vote),
+        last_log_id: ballot.last_log_id.map(raft::log_id),
+        leadership_transfer: ballot.leadership_transfer,
+    }
+}
+
+fn voted<RT: AsyncRuntime>(response: VoteResponse<Types<RT>>) -> PeerResponse {
+    PeerResponse::Vote(Voted {
+        vote: raft::wire_vote(&response.vote),
+        granted: response.vote_granted,
+        last_log_id: response.last_log_id.map(raft::wire_log_id),
+    })
+}
