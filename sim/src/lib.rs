@@ -1,1 +1,12 @@
 //! The simulated world: many nodes from one seed.
+
+pub mod check;
+pub mod coverage;
+pub mod disk;
+pub mod history;
+pub mod limits;
+pub mod network;
+pub mod rng;
+pub mod runtime;
+pub mod trace;
+pub mod world;

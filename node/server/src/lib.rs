@@ -1,6 +1,21 @@
-//! The real world a node runs in: configuration, the driver, and the faces that people and
-//! programs speak to, over tokio.
+//! The real world a node runs in, over tokio.
+//!
+//! - [`config`] is what the operator says;
+//! - [`driver`] starts a node and ends it;
+//! - [`listener`] accepts connections and hands them to [`faces`] or to [`peers`];
+//! - [`peers`] carries Raft's messages between nodes;
+//! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
+//! - [`faces`] translate requests, and decide nothing.
 
 pub mod config;
+mod capacity;
+mod containers;
+mod driver;
+mod faces;
+pub mod limits;
+mod listener;
+mod peers;
+mod world;
 
 pub use config::Config;
+pub use driver::{Error, run};

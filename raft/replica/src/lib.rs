@@ -28,7 +28,7 @@ mod raft;
 mod receive;
 pub mod replica;
 mod snapshot;
-mod state;
+pub mod state;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -36,7 +36,7 @@ pub mod testing;
 mod tests;
 pub mod wire;
 
-pub use openraft::AsyncRuntime;
+pub use openraft::{AsyncRuntime, async_runtime};
 
 pub use crate::replica::{Config, Replica};
 pub use crate::state::{Reading, stored_digest};

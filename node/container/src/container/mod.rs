@@ -1,1 +1,34 @@
 //! Containers: one verb or concern a file.
+//!
+//! Reading order: [`spec`] says what a container is; [`create`], [`run`], [`stop`] are the verbs
+//! of its life, and [`recover`] finds it again after the node's own death; [`cgroup`],
+//! [`network`] and [`limits`] are what it is made of on the node's side; [`shim`] is the small
+//! re-executed program on the other side, which builds the namespaces and outlives the node.
+//!
+//! What is deliberately absent: images (layers are directories here), the cluster, and threads
+//! or polling per container.
+
+mod cgroup;
+mod create;
+mod error;
+mod limits;
+mod link;
+mod logs;
+mod network;
+mod recover;
+mod run;
+mod runtime;
+pub mod shim;
+mod spec;
+mod state;
+mod stop;
+
+pub use error::{Error, Result};
+pub use limits::Limits;
+pub use logs::{LogBatch, LogLine, LogPosition, LogStream};
+pub use network::Subnet;
+pub use runtime::{Event, Events, Runtime, RuntimeConfig, Shim};
+pub use spec::{
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, ExitStatus, PortMapping,
+    Process, Stats,
+};

@@ -1,1 +1,32 @@
 //! Images: references, registries, and the content-addressed store of unpacked layers.
+//!
+//! Reading order: [`Reference`] names an image, [`Store::resolve`] asks its registry what the
+//! name means today, [`Store::pull`] brings its layers to this machine's disk as directories that
+//! overlayfs stacks. [`layout`] makes images and [`serve`] offers them, for the sample app and
+//! for tests.
+
+mod config;
+mod digest;
+mod error;
+mod gc;
+mod layer;
+pub mod layout;
+mod manifest;
+mod progress;
+mod reference;
+mod registry;
+pub mod serve;
+mod store;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::config::{Healthcheck, HealthcheckTest, ImageConfig};
+pub use self::digest::{Digest, InvalidDigest};
+pub use self::error::{Error, LayerFault, Part};
+pub use self::gc::Collected;
+pub use self::progress::{Progress, Silent};
+pub use self::reference::Reference;
+pub use self::registry::{Credentials, Patience, Registries};
+pub use self::store::{Image, Resolved, Store};

@@ -1,0 +1,266 @@
+//! Makes the containers here match the records that name them, and says what became of them.
+//!
+//! [`plan::cell::reconcile`] decides; this loop does it, each thing asked once: what has been
+//! begun is remembered until it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use model::{Cell, CellHealth, Command, TaskGuid};
+use plan::cell::{CellAction, Container, Handle, Observed, Work, reconcile};
+use replica::AsyncRuntime;
+use replica::async_runtime::Select3;
+
+use crate::limits::{CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_RETRY};
+use crate::node::Agent;
+use crate::requests::RequestError;
+use crate::soft::Message;
+use crate::world::{Containers, CreateFailure, World};
+
+/// Tells the leader that this cell is alive, until the replica stops.
+pub(crate) async fn heartbeats<W: World>(agent: Agent<W>) {
+    while agent.replica().status().stopped.is_none() {
+        agent.ask_leader(Message::Sighting(agent.cell().cell_id.clone())).await;
+        W::Runtime::sleep(HEARTBEAT).await;
+    }
+}
+
+/// Runs until the replica stops.
+pub(crate) async fn run<W: World>(agent: Agent<W>) {
+    // What this node applied before it was started may be old: acting on it could start what
+    // has since been given to another.
+    while let Err(error) = agent.read().await {
+        tracing::debug!(%error, "the cell waits for a leader");
+        if agent.replica().status().stopped.is_some() {
+            return;
+        }
+        W::Runtime::sleep(REPORT_RETRY).await;
+    }
+    let cell = CellLoop { agent, begun: Arc::default() };
+    let mut watcher = cell.agent.replica().watch();
+    let mut seen = 0;
+    loop {
+        cell.register();
+        cell.reconcile();
+        let containers = cell.agent.world().containers();
+        let sweep = W::Runtime::sleep(CELL_SWEEP);
+        match W::Runtime::select3(watcher.changed(), containers.changed(seen), sweep).await {
+            Select3::First(Some(_)) | Select3::Third(()) => {}
+            Select3::First(None) => return,
+            Select3::Second(version) => seen = version,
+        }
+    }
+}
+
+struct CellLoop<W: World> {
+    agent: Agent<W>,
+    begun: Arc<Mutex<Begun>>,
+}
+
+impl<W: World> Clone for CellLoop<W> {
+    fn clone(&self) -> Self {
+        Self { agent: self.agent.clone(), begun: Arc::clone(&self.begun) }
+    }
+}
+
+/// What has been begun and is not over.
+#[derive(Debug, Default)]
+struct Begun {
+    making: BTreeSet<Handle>,
+    ending: BTreeSet<Handle>,
+    reporting: BTreeSet<Handle>,
+    registering: bool,
+    /// Containers that did not come about, until nobody asks for them any more.
+    failed: BTreeMap<Handle, CreateFailure>,
+    /// Tasks whose start was agreed at this very process's asking, and whose container has not
+    /// been begun: only these may start.
+    tasks_started: BTreeSet<TaskGuid>,
+}
+
+impl<W: World> CellLoop<W> {
+    /// Offers this cell to the cluster when the record of it is missing or out of date.
+    fn register(&self) {
+        let state = self.agent.read_stale().state;
+        let offered = self.agent.cell();
+        let on_record = state.cell(&offered.cell_id);
+        let is_current = on_record.is_some_and(|known| {
+            Cell { health: CellHealth::Present, ..Cell::clone(known) } == *offered
+        });
+        if is_current || std::mem::replace(&mut self.begun().registering, true) {
+            return;
+        }
+        let this = self.clone();
+        drop(W::Runtime::spawn(async move {
+            let cell = Box::new(this.agent.cell().clone());
+            if let Err(error) = this.agent.propose(Command::RegisterCell { cell }).await {
+                tracing::warn!(%error, "the cell is not registered yet");
+                W::Runtime::sleep(REPORT_RETRY).await;
+            }
+            this.begun().registering = false;
+        }));
+    }
+
+    fn reconcile(&self) {
+        let state = self.agent.read_stale().state;
+        let observed = self.observe(&state);
+        for action in reconcile(&state, &self.agent.cell().cell_id, &observed) {
+            match action {
+                CellAction::Create { handle, work } => self.create(handle, work),
+                CellAction::Report(command) => self.report(command),
+                CellAction::Stop { handle } => self.end(handle, End::Stop),
+                CellAction::Destroy { handle } => self.end(handle, End::Destroy),
+            }
+        }
+    }
+
+    /// What is here, with what is being made or ended over what the list says.
+    fn observe(&self, state: &model::State) -> Observed {
+        let mut begun = self.begun();
+        let me = &self.agent.cell().cell_id;
+        begun
+            .tasks_started
+            .retain(|guid| state.task(guid).is_some_and(|task| task.cell() == Some(me)));
+        let mut containers: BTreeMap<Handle, Container> = BTreeMap::new();
+        for found in self.agent.world().containers().list() {
+            containers.insert(found.handle, found.container);
+        }
+        for (handle, failure) in &begun.failed {
+            let CreateFailure { reason, retryable } = failure.clone();
+            containers.insert(handle.clone(), Container::Failed { reason, retryable });
+        }
+        for handle in &begun.making {
+            containers.insert(handle.clone(), Container::Preparing);
+        }
+        for handle in &begun.ending {
+            containers.insert(handle.clone(), Container::Stopping);
+        }
+        let asked = |handle: &Handle| match handle {
+            Handle::Task(guid) => Some(guid.clone()),
+            Handle::Lrp(_) => None,
+        };
+        Observed {
+            containers,
+            tasks_asked: begun.reporting.iter().filter_map(asked).collect(),
+            tasks_started: begun.tasks_started.clone(),
+        }
+    }
+
+    fn create(&self, handle: Handle, work: Work) {
+        {
+            let mut begun = self.begun();
+            if begun.making.len() >= CREATES_MAX || !begun.making.insert(handle.clone()) {
+                return;
+            }
+            if let Handle::Task(guid) = &handle {
+                begun.tasks_started.remove(guid);
+            }
+        }
+        tracing::info!(container = %handle, "making");
+        let this = self.clone();
+        drop(W::Runtime::spawn(async move {
+            let result = this.agent.world().containers().create(&handle, &work).await;
+            {
+                let mut begun = this.begun();
+                begun.making.remove(&handle);
+                if let Err(failure) = &result {
+                    begun.failed.insert(handle.clone(), failure.clone());
+                }
+            }
+            if let Err(failure) = result {
+                tracing::warn!(container = %handle, reason = failure.reason, "not made");
+            }
+            this.reconcile();
+        }));
+    }
+
+    fn report(&self, command: Command) {
+        let Some(handle) = subject(&command) else { return };
+        if !self.begun().reporting.insert(handle.clone()) {
+            return;
+        }
+        let this = self.clone();
+        drop(W::Runtime::spawn(async move {
+            let started = match &command {
+                Command::StartTask { task_guid, .. } => Some(task_guid.clone()),
+                _ => None,
+            };
+            let result = this.agent.propose(command).await;
+            match &result {
+                Ok(changed) => {
+                    if let (Some(task_guid), true) = (started, *changed) {
+                        this.begun().tasks_started.insert(task_guid);
+                    }
+                    // The next look must see what was agreed, or it would report it again.
+                    if let Err(error) = this.agent.read().await {
+                        tracing::debug!(%error, "acting on a state that may be old");
+                    }
+                }
+                Err(RequestError::Refused(refusal)) => {
+                    tracing::info!(container = %handle, %refusal, "a report came too late");
+                    W::Runtime::sleep(REPORT_RETRY).await;
+                }
+                Err(RequestError::NotAgreed(error)) => {
+                    tracing::warn!(container = %handle, %error, "a report was not agreed");
+                    W::Runtime::sleep(REPORT_RETRY).await;
+                }
+            }
+            this.begun().reporting.remove(&handle);
+            this.reconcile();
+        }));
+    }
+
+    fn end(&self, handle: Handle, how: End) {
+        {
+            let mut begun = self.begun();
+            // What is being made is ended once it is made.
+            if begun.failed.remove(&handle).is_some()
+                || begun.making.contains(&handle)
+                || !begun.ending.insert(handle.clone())
+            {
+                return;
+            }
+        }
+        tracing::info!(container = %handle, ?how, "ending");
+        let this = self.clone();
+        drop(W::Runtime::spawn(async move {
+            let containers = this.agent.world().containers();
+            if how == End::Stop {
+                containers.stop(&handle).await;
+            }
+            if let Err(reason) = containers.destroy(&handle).await {
+                tracing::error!(container = %handle, reason, "not destroyed; trying again");
+                W::Runtime::sleep(REPORT_RETRY).await;
+            }
+            this.begun().ending.remove(&handle);
+            this.reconcile();
+        }));
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().expect("no holder of the lock panics")
+    }
+}
+
+/// The container that a report speaks of.
+fn subject(report: &Command) -> Option<Handle> {
+    match report {
+        Command::StartLrp { instance, .. }
+        | Command::CrashLrp { instance, .. }
+        | Command::RemoveLrp { instance, .. } => Some(Handle::Lrp(instance.instance_guid.clone())),
+        Command::StartTask { task_guid, .. }
+        | Command::CompleteTask { task_guid, .. }
+        | Command::RejectTaskOnCell { task_guid, .. } => Some(Handle::Task(task_guid.clone())),
+        _ => {
+            debug_assert!(false, "a cell reports on containers only: {report:?}");
+            None
+        }
+    }
+}
+
+/// How a container ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With grace, then all of it is removed.
+    Stop,
+    Destroy,
+}

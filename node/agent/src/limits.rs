@@ -1,0 +1,23 @@
+//! Every bound of the loops, by name.
+
+use std::time::Duration;
+
+/// Between two heartbeats of a cell to the leader. Diego: presence is renewed every 5 s for a
+/// TTL of 15 s; three times as often here, as a heartbeat costs no log entry.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long a heartbeat or a question to the leader may take.
+pub const SOFT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two turns at the least, so that a flood of changes shares turns.
+pub const TURN_PAUSE: Duration = Duration::from_millis(5);
+/// Between two turns at the most: the safety net, as Diego's convergence of 30 s.
+pub const TURN_SWEEP: Duration = Duration::from_secs(30);
+/// As [`TURN_SWEEP`], while some cell is missing and may be heard again.
+pub const TURN_SWEEP_MISSING: Duration = Duration::from_millis(500);
+/// After a turn that could not be proposed.
+pub const TURN_RETRY: Duration = Duration::from_millis(200);
+/// Between two looks of a cell at its containers at the most. Diego: the rep's bulk sync is 30 s.
+pub const CELL_SWEEP: Duration = Duration::from_secs(5);
+/// After a report that could not be proposed.
+pub const REPORT_RETRY: Duration = Duration::from_millis(500);
+/// Containers made at once on one cell. Diego: `create_work_pool_size`.
+pub const CREATES_MAX: usize = 32;

@@ -1,0 +1,131 @@
+//! A running node: its loops, and the handle that faces hold.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use model::{Cell, CellId, Millis};
+use plan::report::Report;
+use replica::{AsyncRuntime, Replica};
+
+use crate::soft::{Answer, Message};
+use crate::world::World;
+
+pub(crate) type ReplicaOf<W> =
+    Replica<<W as World>::Runtime, <W as World>::Disk, <W as World>::Peers>;
+
+/// A node. Clones are handles of the same one.
+pub struct Agent<W: World> {
+    inner: Arc<Inner<W>>,
+}
+
+struct Inner<W: World> {
+    world: W,
+    replica: ReplicaOf<W>,
+    /// What this node offers as a cell.
+    cell: Cell,
+    soft: Mutex<SoftState>,
+}
+
+/// What is known and not agreed.
+#[derive(Debug, Default)]
+struct SoftState {
+    /// When each cell was last heard here; only the leader's counts.
+    heard: BTreeMap<CellId, Millis>,
+    /// Of the last turn taken here.
+    report: Arc<Report>,
+}
+
+impl<W: World> Clone for Agent<W> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<W: World> std::fmt::Debug for Agent<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("cell", &self.inner.cell.cell_id).finish_non_exhaustive()
+    }
+}
+
+impl<W: World> Agent<W> {
+    /// Starts the loops of a node around its replica. They end when the replica stops.
+    pub fn start(cell: Cell, replica: ReplicaOf<W>, world: W) -> Self {
+        let soft = Mutex::new(SoftState::default());
+        let agent = Self { inner: Arc::new(Inner { world, replica, cell, soft }) };
+        drop(W::Runtime::spawn(crate::leader::run(agent.clone())));
+        drop(W::Runtime::spawn(crate::cell::run(agent.clone())));
+        drop(W::Runtime::spawn(crate::cell::heartbeats(agent.clone())));
+        agent
+    }
+
+    #[must_use]
+    pub fn replica(&self) -> &ReplicaOf<W> {
+        &self.inner.replica
+    }
+
+    #[must_use]
+    pub fn world(&self) -> &W {
+        &self.inner.world
+    }
+
+    /// What this node offers as a cell.
+    #[must_use]
+    pub fn cell(&self) -> &Cell {
+        &self.inner.cell
+    }
+
+    /// Answers another node's soft message.
+    #[must_use]
+    pub fn answer(&self, message: &[u8]) -> Vec<u8> {
+        match postcard::from_bytes::<Message>(message) {
+            Ok(message) => self.answer_here(message).encode(),
+            Err(_) => Answer::Malformed.encode(),
+        }
+    }
+
+    pub(crate) fn answer_here(&self, message: Message) -> Answer {
+        match message {
+            Message::Sighting(cell_id) => {
+                self.hear(cell_id);
+                Answer::Heard
+            }
+            Message::WaitingLrps(process_guid) => {
+                let report = self.report();
+                let waits = report.lrps.get(&process_guid).into_iter().flatten();
+                Answer::WaitingLrps(waits.map(|(index, wait)| (*index, (**wait).clone())).collect())
+            }
+            Message::WaitingTask(task_guid) => {
+                Answer::WaitingTask(self.report().task(&task_guid).cloned())
+            }
+        }
+    }
+
+    pub(crate) fn hear(&self, cell_id: CellId) {
+        let now = self.world().now();
+        self.soft().heard.insert(cell_id, now);
+    }
+
+    /// What was heard, for a turn: of the cells in `known` only, so that strangers who speak
+    /// cannot fill the memory.
+    pub(crate) fn heard(&self, is_known: impl Fn(&CellId) -> bool) -> BTreeMap<CellId, Millis> {
+        let mut soft = self.soft();
+        soft.heard.retain(|cell_id, _| is_known(cell_id));
+        soft.heard.clone()
+    }
+
+    pub(crate) fn forget_sightings(&self) {
+        self.soft().heard.clear();
+    }
+
+    pub(crate) fn set_report(&self, report: Report) {
+        self.soft().report = Arc::new(report);
+    }
+
+    fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.soft().report)
+    }
+
+    fn soft(&self) -> MutexGuard<'_, SoftState> {
+        self.inner.soft.lock().expect("no holder of the lock panics")
+    }
+}

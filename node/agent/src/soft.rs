@@ -1,0 +1,46 @@
+//! What nodes tell each other beside the log: nothing here needs agreement, and all of it may
+//! be lost.
+
+use model::{CellId, ProcessGuid, TaskGuid};
+use plan::report::Wait;
+use serde::{Deserialize, Serialize};
+
+/// A message to the leader. Append-only: it is part of the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The cell is alive.
+    Sighting(CellId),
+    /// Why do instances of this process wait?
+    WaitingLrps(ProcessGuid),
+    /// Why does this task wait?
+    WaitingTask(TaskGuid),
+}
+
+/// The leader's answer. Append-only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Heard,
+    WaitingLrps(Vec<(u32, Wait)>),
+    WaitingTask(Option<Wait>),
+    /// The message could not be read.
+    Malformed,
+}
+
+impl Message {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("our own values serialise into memory")
+    }
+}
+
+impl Answer {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("our own values serialise into memory")
+    }
+
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Self {
+        postcard::from_bytes(bytes).unwrap_or(Self::Malformed)
+    }
+}

@@ -1,0 +1,178 @@
+//! Making a container: everything but its process.
+//!
+//! The record on disk comes first; whatever fails after it is undone by the same [`teardown`]
+//! that destroys a container, which needs to know nothing but the record.
+//!
+//! [`teardown`]: super::stop::teardown
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::sync::Arc;
+
+use super::error::{Context as _, Error, Result};
+use super::link::{Connection, ShimProcess, spawn_shim, unexpected, watch};
+use super::network::HostPort;
+use super::runtime::{
+    Container, Event, IDS_PER_CONTAINER, Inner, Runtime, blocking, lock, mappings, to_its_end,
+};
+use super::shim::protocol::{FromShim, Setup, ToShim};
+use super::spec::{ContainerInfo, ContainerSpec, ContainerState};
+use super::state::{Files, Phase, Record};
+use super::stop::teardown;
+use crate::limits::SHIM_REPLY_WAIT_MAX;
+
+impl Runtime {
+    /// Makes a container: its directories, id range, root file system, cgroups, namespaces,
+    /// address and published ports; its own init waits in it for a process.
+    ///
+    /// If it fails, nothing is left.
+    pub async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {
+        spec.validate()?;
+        let inner = Arc::clone(&self.0);
+        to_its_end(async move { inner.create(spec).await }).await
+    }
+}
+
+impl Inner {
+    async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {
+        let container = self.reserve(spec)?;
+        let mut present = container.present.lock().await;
+        match self.make(&container).await {
+            Ok(info) => Ok(info),
+            Err(error) => {
+                if let Err(undo) = teardown(self, &container).await {
+                    // The record stays, and the next open tries again.
+                    let id = &container.record.spec.id;
+                    tracing::warn!(%id, error = %undo, "undo the making of a container");
+                }
+                *present = false;
+                lock(&self.table).containers.remove(&container.record.spec.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the container's name, slot and ports; nothing happens yet.
+    fn reserve(&self, spec: ContainerSpec) -> Result<Arc<Container>> {
+        let mut table = lock(&self.table);
+        if table.containers.contains_key(&spec.id) {
+            return Err(Error::AlreadyExists(spec.id));
+        }
+        let slot = table.allocate_slot(&self.config)?;
+        let host_ports: Vec<HostPort> = table.allocate_ports(&self.config, spec.ports.len())?;
+        let record = Record {
+            phase: Phase::Creating,
+            slot,
+            address: self.config.subnet.address(slot),
+            id_base: self.config.id_base + slot * IDS_PER_CONTAINER,
+            ports: mappings(&spec.ports, &host_ports),
+            spec,
+        };
+        let id = record.spec.id.clone();
+        let container = Arc::new(Container::new(record, self.files(&id), host_ports));
+        table.containers.insert(id, Arc::clone(&container));
+        Ok(container)
+    }
+
+    async fn make(&self, container: &Arc<Container>) -> Result<ContainerInfo> {
+        let spec = &container.record.spec;
+        let (files, record) = (container.files.clone(), container.record.clone());
+        blocking(move || make_files(&files, &record)).await?;
+        self.cgroups.create(&spec.id, &spec.limits)?;
+
+        let (shim, mut connection) =
+            spawn_shim(&self.config.shim, &spec.id, &container.files).await?;
+        let attachment = container.record.attachment();
+        let raised = self.raise(&container.record, &container.files, &mut connection);
+        let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);
+        let (raised, published) = tokio::join!(raised, self.network.publish(&attachment));
+        let raised = raised.unwrap_or_else(|_| {
+            Err(unexpected(&spec.id, &format!("an answer in {SHIM_REPLY_WAIT_MAX:?}"), None))
+        });
+        match raised.and(published) {
+            Ok(()) => {}
+            Err(error) => {
+                shim.kill().await;
+                return Err(error);
+            }
+        }
+        self.made(container, connection, shim)?;
+        let info = container.info().expect("the state was set just now");
+        self.publish(Event::Changed(info.clone()));
+        Ok(info)
+    }
+
+    /// Tells the shim what to build, and gives its network namespace a link meanwhile.
+    async fn raise(
+        &self,
+        record: &Record,
+        files: &Files,
+        connection: &mut Connection,
+    ) -> Result<()> {
+        let id = &record.spec.id;
+        let failed = |message| match message {
+            Some(FromShim::Failed(reason)) => Error::Create { id: id.clone(), reason },
+            message => unexpected(id, "progress", message),
+        };
+        connection.send(&ToShim::Setup(Box::new(self.setup(record, files)))).await?;
+        match connection.receive().await {
+            Some(FromShim::Namespaces { pid }) => {
+                self.network.connect(record.address, pid).await?;
+            }
+            message => return Err(failed(message)),
+        }
+        connection.send(&ToShim::Connected).await?;
+        match connection.receive().await {
+            Some(FromShim::Created) => Ok(()),
+            message => Err(failed(message)),
+        }
+    }
+
+    fn setup(&self, record: &Record, files: &Files) -> Setup {
+        let groups = self.cgroups.groups(&record.spec.id);
+        Setup {
+            dir: files.dir.clone(),
+            layers: record.spec.layers.clone(),
+            hostname: record.spec.hostname.clone(),
+            id_base: record.id_base,
+            id_count: IDS_PER_CONTAINER,
+            shim_cgroups: groups.shims,
+            container_cgroups: groups.container,
+            oom_counter: groups.oom_counter,
+            address: record.address,
+            prefix: self.config.subnet.prefix(),
+            gateway: self.config.subnet.gateway(),
+            nameservers: self.nameservers.clone(),
+            log_bytes_max: self.config.log_bytes_max,
+        }
+    }
+
+    fn made(
+        &self,
+        container: &Arc<Container>,
+        connection: Connection,
+        shim: ShimProcess,
+    ) -> Result<()> {
+        let record = Record { phase: Phase::Created, ..container.record.clone() };
+        container.files.write_record(&record)?;
+        container.state.send_replace(Some(ContainerState::Created));
+        watch(self, container, connection, Some(shim));
+        Ok(())
+    }
+}
+
+/// The container's directory, beginning with its record.
+fn make_files(files: &Files, record: &Record) -> Result<()> {
+    let dir = &files.dir;
+    let context = || format!("create {}", dir.display());
+    // Only root looks in: the app's files are in there.
+    DirBuilder::new().mode(0o700).create(dir).context(context)?;
+    files.write_record(record)?;
+    for part in ["upper", "work", "layers", "rootfs", "log"] {
+        fs::create_dir(dir.join(part)).context(context)?;
+    }
+    fs::File::create_new(files.lock()).context(context)?;
+    let upper = dir.join("upper");
+    fs::set_permissions(&upper, Permissions::from_mode(0o755)).context(context)?;
+    chown(&upper, Some(record.id_base), Some(record.id_base)).context(context)
+}

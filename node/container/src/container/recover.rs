@@ -1,0 +1,231 @@
+//! Opening a runtime: finding what a former process of the node left, at whatever moment it
+//! died.
+//!
+//! A container whose record says "created" is adopted if its shim lives, and is reported with
+//! its exit if not; whatever else is found was being made or unmade, and is taken away.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+
+use super::cgroup::Cgroups;
+use super::error::{Context as _, Error, Result};
+use super::link::{Connection, exit_of, running_state, watch};
+use super::network::{HostPort, Network};
+use super::runtime::{
+    Container, IDS_PER_CONTAINER, Inner, Runtime, RuntimeConfig, Table, blocking, lock,
+};
+use super::shim::protocol::{FromShim, ToShim};
+use super::shim::whole_file_lock;
+use super::spec::ContainerState;
+use super::state::{Files, Phase, Record};
+use super::stop::teardown;
+use crate::limits::{
+    EVENTS_MAX, EXIT_WAIT_MAX, LOCK_WAIT_MAX, RECOVER_AT_ONCE_MAX, SHIM_REPLY_WAIT_MAX,
+};
+
+impl Runtime {
+    /// Opens the runtime of `config.dir`, with all containers that a former process left.
+    ///
+    /// Makes bridge, table and cgroups as they must be; needs root, `nft`, and a kernel with
+    /// overlayfs and id-mapped mounts (Linux 5.12).
+    pub async fn open(config: RuntimeConfig) -> Result<Self> {
+        check_ids(&config)?;
+        let containers_dir = config.dir.join("containers");
+        fs::create_dir_all(&containers_dir)
+            .context(|| format!("create {}", containers_dir.display()))?;
+        let own = lock_dir(&config.dir).await?;
+        let cgroups = Cgroups::open(&config.cgroup_parent)?;
+        let records = read_records(&containers_dir)?;
+        let attached: Vec<_> = records
+            .iter()
+            .filter(|record| record.phase == Phase::Created)
+            .map(Record::attachment)
+            .collect();
+        let network = Network::open(&config.bridge, config.subnet, &attached).await?;
+        let inner = Inner {
+            nameservers: nameservers(&config),
+            cgroups: Arc::new(cgroups),
+            network,
+            events: broadcast::Sender::new(EVENTS_MAX),
+            table: Mutex::new(Table::default()),
+            _lock: own,
+            config,
+        };
+        // Futures first: a stream of closures would not be general enough over lifetimes.
+        let recoveries: Vec<_> =
+            records.into_iter().map(|record| Box::pin(inner.recover(record))).collect();
+        stream::iter(recoveries).buffer_unordered(RECOVER_AT_ONCE_MAX).try_collect::<()>().await?;
+        inner.remove_strays()?;
+        Ok(Self(Arc::new(inner)))
+    }
+}
+
+fn check_ids(config: &RuntimeConfig) -> Result<()> {
+    let invalid = |reason: String| Err(Error::Invalid { what: "id ranges".to_owned(), reason });
+    let ids = u64::from(config.id_ranges) * u64::from(IDS_PER_CONTAINER);
+    let end = u64::from(config.id_base) + ids;
+    if config.id_base < IDS_PER_CONTAINER {
+        return invalid(format!("{} is an id of the host's own users", config.id_base));
+    }
+    // The last id, all ones, means "no change" to the kernel.
+    if config.id_ranges == 0 || end > u64::from(u32::MAX) {
+        return invalid(format!("{} ranges from {} do not fit", config.id_ranges, config.id_base));
+    }
+    Ok(())
+}
+
+async fn lock_dir(dir: &Path) -> Result<Flock<File>> {
+    let path = dir.join("lock");
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        let file = File::create(&path).context(|| format!("create {}", path.display()))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {}
+            Err((_, Errno::EWOULDBLOCK)) => return Err(Error::InUse(dir.to_owned())),
+            Err((_, errno)) => return Err(errno).context(|| format!("lock {}", path.display())),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// All whole records; a directory without one has had no side effect yet, or none any more, and
+/// goes.
+fn read_records(dir: &Path) -> Result<Vec<Record>> {
+    let context = || format!("list {}", dir.display());
+    let mut records = Vec::new();
+    for entry in fs::read_dir(dir).context(context)? {
+        let files = Files { dir: entry.context(context)?.path() };
+        match files.read_record()? {
+            Some(record) if files.dir.ends_with(record.spec.id.as_str()) => records.push(record),
+            _ => {
+                let gone = fs::remove_dir_all(&files.dir);
+                gone.context(|| format!("remove {}", files.dir.display()))?;
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// The configured name servers, or the host's (resolv.conf(5)) that a container can reach.
+fn nameservers(config: &RuntimeConfig) -> Vec<IpAddr> {
+    if !config.nameservers.is_empty() {
+        return config.nameservers.clone();
+    }
+    let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers = resolv.lines().filter_map(|line| line.strip_prefix("nameserver"));
+    let addresses = servers.filter_map(|server| server.trim().parse().ok());
+    addresses.filter(|address: &IpAddr| !address.is_loopback()).take(3).collect()
+}
+
+impl Inner {
+    async fn recover(&self, record: Record) -> Result<()> {
+        let id = record.spec.id.clone();
+        let files = self.files(&id);
+        let phase = record.phase;
+        let ports = record.ports.iter().map(|port| HostPort::adopt(port.host)).collect();
+        let container = Arc::new(Container::new(record, files, ports));
+        match phase {
+            Phase::Created => self.adopt(&container).await?,
+            Phase::Creating | Phase::Destroying => {
+                // A shim that is half-way through would go on making what is taken away here.
+                let files = container.files.clone();
+                let _lock = blocking(move || kill_shim(&files)).await?;
+                return teardown(self, &container).await;
+            }
+        }
+        lock(&self.table).containers.insert(id, container);
+        Ok(())
+    }
+
+    async fn adopt(&self, container: &Arc<Container>) -> Result<()> {
+        let id = &container.record.spec.id;
+        let asked = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, ask(&container.files));
+        match asked.await {
+            Ok(Some((connection, state))) => {
+                container.state.send_replace(Some(state));
+                watch(self, container, connection, None);
+            }
+            // Dead, or not answering, which nobody could live with.
+            Ok(None) | Err(_) => {
+                let files = container.files.clone();
+                let _lock = blocking(move || kill_shim(&files)).await?;
+                let exit = exit_of(&container.files, &self.cgroups, id);
+                container.state.send_replace(Some(ContainerState::Exited(exit)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes cgroups that no record speaks of.
+    fn remove_strays(&self) -> Result<()> {
+        for id in self.cgroups.list()? {
+            if !lock(&self.table).containers.contains_key(&id) {
+                self.cgroups.remove(&id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Connects to a shim and asks how its container is; `None` if nobody is there.
+async fn ask(files: &Files) -> Option<(Connection, ContainerState)> {
+    // By way of its directory's descriptor: a socket's path has 108 bytes (unix(7)).
+    let dir = OwnedFd::from(File::open(&files.dir).ok()?);
+    let name = files.socket();
+    let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), name.file_name()?.to_str()?);
+    let mut connection = Connection::new(UnixStream::connect(path).await.ok()?);
+    connection.send(&ToShim::Status).await.ok()?;
+    let FromShim::Status { running } = connection.receive().await? else { return None };
+    Some((connection, running.map_or(ContainerState::Created, running_state)))
+}
+
+/// Makes sure that no shim is, or comes to be, at work in a container's directory: kills the
+/// one that is and takes its lock, which the caller keeps while it cleans up.
+///
+/// Blocks until the shim is gone.
+pub(super) fn kill_shim(files: &Files) -> Result<Option<File>> {
+    let path = files.lock();
+    let context = || format!("lock {}", path.display());
+    let file = match File::options().write(true).open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).context(context),
+    };
+    let deadline = Instant::now() + EXIT_WAIT_MAX;
+    loop {
+        match fcntl(&file, FcntlArg::F_SETLK(&whole_file_lock())) {
+            Ok(_) => return Ok(Some(file)),
+            Err(Errno::EAGAIN | Errno::EACCES) => {}
+            Err(e) => return Err(e).context(context),
+        }
+        let mut holder: libc::flock = whole_file_lock();
+        fcntl(&file, FcntlArg::F_GETLK(&mut holder)).context(context)?;
+        let unlocked = i32::from(holder.l_type) == libc::F_UNLCK;
+        // It holds the lock until it is dead, so the number is still its own.
+        if !unlocked && holder.l_pid > 0 {
+            match kill(Pid::from_raw(holder.l_pid), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(e) => return Err(e).context(|| format!("kill shim {}", holder.l_pid)),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(Errno::EAGAIN).context(context);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,94 @@
+//! Packets between shim and init: one JSON value each, with descriptors beside it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::syscalls::inherited;
+
+/// Descriptors that come with one packet.
+pub(super) const FDS_MAX: usize = 3;
+/// Bytes of one packet; error texts are cut to fit.
+const PACKET_BYTES_MAX: usize = 8192;
+
+/// What arrived.
+#[derive(Debug)]
+pub(super) struct Packet<T> {
+    pub value: T,
+    pub fds: Vec<OwnedFd>,
+    /// The sender's process id as this process sees it, if the socket was told to say it.
+    pub sender: Option<i32>,
+}
+
+pub(super) fn send<T: Serialize>(socket: &OwnedFd, value: &T, fds: &[RawFd]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    let iov = [IoSlice::new(&bytes)];
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &iov, control, flags, None) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// The next packet, or `None` when the other end is closed; waits for it if the socket blocks.
+pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<Option<Packet<T>>> {
+    let mut bytes = [0; PACKET_BYTES_MAX];
+    let mut iov = [IoSliceMut::new(&mut bytes)];
+    let mut control = cmsg_space!([RawFd; FDS_MAX], UnixCredentials);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = loop {
+        match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+            Ok(message) => break message,
+            Err(Errno::EINTR) => {}
+            // The other end died with packets of ours unread.
+            Err(Errno::ECONNRESET) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    };
+    let (length, whole) = (message.bytes, !message.flags.contains(MsgFlags::MSG_TRUNC));
+    let (mut fds, mut sender) = (Vec::new(), None);
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            #[expect(unsafe_code, reason = "descriptors arrive as numbers")]
+            // SAFETY: the kernel has just made these for us; nobody else knows of them.
+            fds.extend(numbers.into_iter().map(|fd| unsafe { inherited(fd) }));
+        } else if let ControlMessageOwned::ScmCredentials(credentials) = control {
+            sender = Some(credentials.pid());
+        }
+    }
+    if length == 0 {
+        return Ok(None);
+    }
+    if !whole {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    Ok(Some(Packet { value: serde_json::from_slice(&bytes[..length])?, fds, sender }))
+}
+
+/// Cuts a text so that it fits a packet whatever JSON makes of it.
+pub(super) fn fitting(mut text: String) -> String {
+    let mut end = text.len().min(PACKET_BYTES_MAX / 8);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+/// Tells the kernel to name the sender of each packet (SO_PASSCRED, unix(7)).
+pub(super) fn name_senders(socket: &OwnedFd) -> io::Result<()> {
+    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)?;
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! What a container cannot do, tried from inside, and what the host sees of it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use container::container::{ContainerState, ExitStatus, LogStream, Process};
+
+use super::world::{World, id, sh};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_inside_is_nobody_outside_and_no_neighbour_either() {
+    let world = World::open().await;
+    let script = "id -u; echo secret >/root/secret; chmod 600 /root/secret; sleep 1000";
+    let first = world.run("first", script).await;
+    let second = world.run("second", script).await;
+    for (name, info) in [("first", &first), ("second", &second)] {
+        world.line(name, "0").await;
+        let ContainerState::Running { pid, .. } = world.runtime().get(&id(name)).unwrap().state
+        else {
+            panic!("{name} does not run")
+        };
+        let process = fs::metadata(format!("/proc/{pid}")).unwrap();
+        assert_eq!((process.uid(), process.gid()), (info.id_base, info.id_base));
+        let map = fs::read_to_string(format!("/proc/{pid}/uid_map")).unwrap();
+        let fields: Vec<u32> = map.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert_eq!(fields, [0, info.id_base, 65_536]);
+        // What it writes belongs to its own range on disk.
+        let secret = world.config.dir.join(format!("containers/{name}/upper/root/secret"));
+        let secret = super::world::wait_for_file(&secret).await;
+        assert_eq!(secret.uid(), info.id_base);
+    }
+    assert!(first.id_base >= world.config.id_base && second.id_base >= world.config.id_base);
+    assert!(first.id_base.abs_diff(second.id_base) >= 65_536, "ranges do not overlap");
+    world.close().await;
+}
+
+/// The image's own ids, not the host's, own the files inside.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_the_image_have_the_images_owners() {
+    let world = World::open().await;
+    std::os::unix::fs::chown(world.layer().join("home/web"), Some(1000), Some(1000)).unwrap();
+    let (_, out) = world.output("owners", "stat -c '%u %g' /bin/busybox /home/web").await;
+    assert_eq!(out, "0 0\n1000 1000\n");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_containers_processes_are_seen() {
+    let world = World::open().await;
+    let (_, out) = world.output("pids", "cd /proc; echo [0-9]*; cat /proc/1/comm; echo $$").await;
+    // Init, the shell; nothing of the host.
+    assert_eq!(out, "1 2\ngavel-init\n2\n");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_has_namespaces_of_its_own() {
+    let world = World::open().await;
+    world.run("spaces", "sleep 1000").await;
+    let ContainerState::Running { pid, .. } = world.runtime().get(&id("spaces")).unwrap().state
+    else {
+        panic!("it does not run")
+    };
+    for kind in ["mnt", "pid", "net", "uts", "ipc", "user", "cgroup"] {
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}")).unwrap();
+        assert_ne!(of(&pid.to_string()), of("self"), "{kind}");
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn privileges_are_dockers_defaults() {
+    let world = World::open().await;
+    let script =
+        "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; cat /proc/self/oom_score_adj";
+    let (_, out) = world.output("privileges", script).await;
+    assert_eq!(
+        out,
+        "CapInh:\t0000000000000000\n\
+         CapPrm:\t00000000a80425fb\n\
+         CapEff:\t00000000a80425fb\n\
+         CapBnd:\t00000000a80425fb\n\
+         CapAmb:\t0000000000000000\n\
+         NoNewPrivs:\t1\n\
+         Seccomp:\t2\n\
+         300\n"
+    );
+    let process = Process { user: "web".into(), ..sh("grep -E '^Cap(Prm|Eff)' /proc/self/status") };
+    world.run_with(world.spec("user"), process).await;
+    world.exit("user").await;
+    let out = world.log("user", LogStream::Stdout).await;
+    assert_eq!(out, "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_the_host_leaks_in() {
+    let world = World::open().await;
+    let script = "cd /proc/self/fd; echo *; env | sort; \
+                  cut -d' ' -f2,3,4 /proc/1/stat; cat /proc/1/environ; ls /proc/1/fd; \
+                  cat /proc/1/root/etc/passwd; \
+                  grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; umask; ulimit -c";
+    world.run("leak", script).await;
+    world.exit("leak").await;
+    let out = world.log("leak", LogStream::Stdout).await;
+    assert_eq!(
+        out,
+        "0 1 2 3\n\
+         HOME=/root\nOLDPWD=/root\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
+         PWD=/proc/self/fd\nSHLVL=1\nUSER=root\n\
+         (gavel-init) S 0\n\
+         SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nSigCgt:\t0000000000000000\n\
+         0022\n0\n",
+        "3 is the shell's own listing of the directory"
+    );
+    let errors = world.log("leak", LogStream::Stderr).await;
+    assert_eq!(errors.matches("Permission denied").count(), 3, "{errors}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_root_is_gone_and_mounts_are_the_containers_own() {
+    let world = World::open().await;
+    let (_, out) = world.output("mounts", "cut -d' ' -f2,3 /proc/mounts | sort | uniq").await;
+    let points: Vec<&str> = out.lines().collect();
+    let allowed = |line: &&str| {
+        let (point, kind) = line.split_once(' ').unwrap();
+        point == "/" && kind == "overlay"
+            || ["/proc", "/sys", "/dev"].iter().any(|at| point.starts_with(at))
+    };
+    assert!(points.iter().all(allowed), "{out}");
+    assert!(points.contains(&"/ overlay") && points.contains(&"/proc proc"), "{out}");
+    assert!(!out.contains("gavel"), "no path of the host: {out}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_to_break_out_fail() {
+    let world = World::open().await;
+    // Each prints its number only if it succeeds.
+    let script = "
+        mount -t tmpfs none /tmp && echo 1
+        mount -o remount,rw /proc/sys && echo 2
+        umount /proc/kcore && echo 3
+        echo 1 >/proc/sys/kernel/panic && echo 4
+        echo b >/proc/sysrq-trigger && echo 5
+        mknod /tmp/disk b 254 0 && cat /tmp/disk && echo 6
+        unshare -U true && echo 7
+        unshare -m true && echo 8
+        chroot /proc/1/root true && echo 9
+        hostname other && echo 10
+        test -s /proc/kcore && echo 11
+        echo 0 >/proc/1/oom_score_adj && echo 12
+        insmod /bin/busybox && echo 13
+        date -s 2000-01-01 >/dev/null; test $(date +%Y) = 2000 && echo 14
+        echo x >/sys/kernel/uevent_helper && echo 15
+        dmesg && echo 16
+        kill -9 1 && test ! -d /proc/1 && echo 17
+        nsenter -t 1 -m true && echo 18
+        swapoff -a && swapon /bin/busybox && echo 19
+        ip link set eth0 address 02:00:00:00:00:99 && echo 20
+        head -c1 /dev/mem && echo 21
+        ls /sys/firmware/* && echo 22
+        echo still here";
+    let (exit, out) = world.output("escape", script).await;
+    assert_eq!(out, "still here\n");
+    assert_eq!(exit.status, ExitStatus::Code(0));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_are_few_and_work() {
+    let world = World::open().await;
+    let script = "ls /dev | tr '\\n' ' '; echo; echo x >/dev/null && head -c4 /dev/zero | wc -c; \
+                  head -c4 /dev/urandom | wc -c; echo x >/dev/full || echo full; \
+                  echo y >/dev/shm/y && cat /dev/shm/y; echo to-stderr >/dev/stderr; \
+                  test -c /dev/ptmx && echo ptmx";
+    let (_, out) = world.output("devices", script).await;
+    assert_eq!(
+        out,
+        "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero \n\
+         4\n4\nfull\ny\nptmx\n"
+    );
+    let errors = world.log("devices", LogStream::Stderr).await;
+    assert!(errors.contains("to-stderr"), "{errors}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn symlinks_in_an_image_lead_back_into_it() {
+    let world = World::open().await;
+    let host_etc = world.path().join("host-etc");
+    fs::create_dir(&host_etc).unwrap();
+    // The image's /etc is a link to a directory of the host, which in the container is nowhere.
+    let layer = world.path().join("links");
+    fs::create_dir(&layer).unwrap();
+    symlink(&host_etc, layer.join("etc")).unwrap();
+    fs::copy("/bin/busybox", layer.join("busybox")).unwrap();
+    let mut spec = world.spec("links");
+    spec.layers = vec![layer.clone()];
+    let error = world.runtime().create(spec).await.unwrap_err().to_string();
+    assert!(error.starts_with("create container links: "), "{error}");
+    assert_eq!(fs::read_dir(&host_etc).unwrap().count(), 0, "nothing is written on the host");
+
+    // A /proc that is a link would take the masks elsewhere.
+    fs::remove_file(layer.join("etc")).unwrap();
+    symlink("/busybox", layer.join("proc")).unwrap();
+    let mut spec = world.spec("links");
+    spec.layers = vec![layer];
+    let error = world.runtime().create(spec).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "create container links: mount on the image's /proc: Not a directory (os error 20)"
+    );
+    world.close().await;
+}

@@ -1,0 +1,72 @@
+//! Memory, processes, processors.
+
+use container::container::{ExitStatus, Limits, LogStream, Process};
+
+use super::world::{World, args, id, sh};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exceeding_the_memory_limit_is_reported() {
+    let world = World::open().await;
+    let mut spec = world.spec("hog");
+    spec.limits = Limits { memory_bytes: Some(32 << 20), ..Limits::default() };
+    // Holds what it reads.
+    world.run_with(spec, args(&["/bin/tail", "-c", "500000000", "/dev/zero"])).await;
+    let exit = world.exit("hog").await;
+    assert_eq!(exit.status, ExitStatus::Signal(9));
+    assert!(exit.oom_killed);
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_child_is_an_oom_kill_too_and_its_parent_goes_on() {
+    let world = World::open().await;
+    let mut spec = world.spec("child");
+    spec.limits = Limits { memory_bytes: Some(32 << 20), ..Limits::default() };
+    world.run_with(spec, sh("tail -c 500000000 /dev/zero; echo status $?; exit 5")).await;
+    let exit = world.exit("child").await;
+    assert_eq!((exit.status, exit.oom_killed), (ExitStatus::Code(5), true));
+    assert_eq!(world.log("child", LogStream::Stdout).await, "status 137\n");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_limit_holds_a_fork_bomb() {
+    let world = World::open().await;
+    let mut spec = world.spec("bomb");
+    spec.limits = Limits { pids: Some(5), ..Limits::default() };
+    // The shell is one, so four more fit. `wait` would wait for ever.
+    let script = "for i in 1 2 3 4; do sleep 1000 & done; echo four; sleep 1000 & echo five";
+    world.run_with(spec, sh(script)).await;
+    let exit = world.exit("bomb").await;
+    let (out, errors) =
+        (world.log("bomb", LogStream::Stdout).await, world.log("bomb", LogStream::Stderr).await);
+    assert_eq!(out, "four\n");
+    assert!(errors.contains("can't fork"), "{errors}");
+    assert_ne!(exit.status, ExitStatus::Code(0));
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn use_is_counted() {
+    let world = World::open().await;
+    let mut spec = world.spec("stats");
+    spec.limits = Limits { memory_bytes: Some(64 << 20), pids: Some(20), cpu_shares: Some(512) };
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo up; sleep 1000";
+    world.run_with(spec, sh(script)).await;
+    world.line("stats", "up").await;
+    let stats = world.runtime().stats(&id("stats")).unwrap();
+    assert!((10_000..64 << 20).contains(&stats.memory_bytes), "{stats:?}");
+    assert!(stats.cpu_ns > 1_000_000, "{stats:?}");
+    assert!((2..=3).contains(&stats.pids), "init, shell, and sleep if it was quick: {stats:?}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_files_are_limited_by_the_process() {
+    let world = World::open().await;
+    let process = Process { nofile: Some(99), ..sh("ulimit -n; ulimit -Hn") };
+    world.run_with(world.spec("nofile"), process).await;
+    world.exit("nofile").await;
+    assert_eq!(world.log("nofile", LogStream::Stdout).await, "99\n99\n");
+    world.close().await;
+}

@@ -1,0 +1,12 @@
+//! Containers on the real kernel, as root: one promise a test.
+//!
+//! Each test has a runtime of its own and ends by comparing the host with what it was before.
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+mod errors;
+mod isolation;
+mod life;
+mod limits;
+mod network;
+mod recovery;
+mod world;

@@ -1,0 +1,189 @@
+//! What can be typed. Words are Cloud Foundry's and Diego's.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::Client;
+use crate::commands::{
+    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, feature_flags, logs,
+    push, scale, shell, tasks,
+};
+use crate::failure::Failure;
+use crate::limits::TIMEOUT_DEFAULT;
+use crate::output::Screen;
+use crate::units::parse_duration;
+
+/// Cloud Foundry's Diego as one binary: runs Docker images on a cluster of equal nodes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "gavel",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  gavel dev                               a cluster of three nodes on this machine
+  gavel push hello -o docker.io/me/hello  runs an image
+  gavel app hello                         how it is doing
+
+Exit status: 0 done; 1 refused or failed; 2 wrong usage; 3 nobody could be reached."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Globals {
+    /// Nodes to speak to, tried in turn; any node answers, whoever leads
+    #[arg(
+        long,
+        global = true,
+        env = "GAVEL_ENDPOINTS",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        value_parser = parse_endpoint,
+        default_value = "127.0.0.1:7440",
+        hide_env_values = true
+    )]
+    endpoints: Vec<String>,
+    /// Prints one JSON object a line, with the field names of Diego's cfdot
+    #[arg(long, global = true)]
+    json: bool,
+    /// How long to keep trying
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        value_parser = parse_duration,
+        default_value = TIMEOUT_DEFAULT
+    )]
+    timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Here(Here),
+    #[command(flatten)]
+    There(Box<There>),
+}
+
+/// What is done on this machine.
+#[derive(Debug, Subcommand)]
+enum Here {
+    #[command(display_order = 100)]
+    Completion(shell::Completion),
+    #[command(display_order = 100)]
+    Version(shell::Version),
+}
+
+/// What a cluster is asked.
+#[derive(Debug, Subcommand)]
+enum There {
+    Push(push::Push),
+    DockerPush(push::DockerPush),
+    Apps(apps::Apps),
+    App(app::App),
+    Scale(scale::Scale),
+    Start(scale::Start),
+    Stop(scale::Stop),
+    Logs(logs::Logs),
+    Delete(delete::Delete),
+
+    EnableFeatureFlag(feature_flags::Enable),
+    DisableFeatureFlag(feature_flags::Disable),
+    FeatureFlags(feature_flags::List),
+
+    DesiredLrps(desired_lrps::List),
+    DesiredLrp(desired_lrps::Show),
+    CreateDesiredLrp(desired_lrps::Create),
+    UpdateDesiredLrp(desired_lrps::Update),
+    DeleteDesiredLrp(desired_lrps::Delete),
+    ActualLrps(actual_lrps::List),
+    RetireActualLrp(actual_lrps::Retire),
+
+    Tasks(tasks::List),
+    Task(tasks::Show),
+    CreateTask(tasks::Create),
+    CancelTask(tasks::Cancel),
+    DeleteTask(tasks::Delete),
+
+    Domains(domains::List),
+    SetDomain(domains::Set),
+    Cells(cells::Cells),
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+}
+
+/// Who asks: a connection to the cluster, and where answers go.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) client: Client,
+    pub(crate) screen: Screen,
+}
+
+/// Does what was typed.
+///
+/// # Errors
+///
+/// A [`Failure`], which knows its exit status.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let Globals { endpoints, json, timeout } = cli.globals;
+    let screen = Screen::new(json);
+    match cli.command {
+        Command::Here(Here::Completion(completion)) => completion.run(screen),
+        Command::Here(Here::Version(version)) => version.run(screen),
+        Command::There(command) => {
+            // One thread is plenty: a client waits most of the time.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
+            let caller = Caller { client: Client::new(endpoints, timeout), screen };
+            tokio::task::LocalSet::new().block_on(&runtime, ask(*command, caller))
+        }
+    }
+}
+
+async fn ask(command: There, caller: Caller) -> Result<(), Failure> {
+    match command {
+        There::Push(push) => push.run(caller).await,
+        There::DockerPush(push) => push.run(caller).await,
+        There::Apps(apps) => apps.run(caller).await,
+        There::App(app) => app.run(caller).await,
+        There::Scale(scale) => scale.run(caller).await,
+        There::Start(start) => start.run(caller).await,
+        There::Stop(stop) => stop.run(caller).await,
+        There::Logs(logs) => logs.run(caller).await,
+        There::Delete(delete) => delete.run(caller).await,
+        There::EnableFeatureFlag(enable) => enable.run(caller).await,
+        There::DisableFeatureFlag(disable) => disable.run(caller).await,
+        There::FeatureFlags(list) => list.run(caller).await,
+        There::DesiredLrps(list) => list.run(caller).await,
+        There::DesiredLrp(show) => show.run(caller).await,
+        There::CreateDesiredLrp(create) => create.run(caller).await,
+        There::UpdateDesiredLrp(update) => update.run(caller).await,
+        There::DeleteDesiredLrp(delete) => delete.run(caller).await,
+        There::ActualLrps(list) => list.run(caller).await,
+        There::RetireActualLrp(retire) => retire.run(caller).await,
+        There::Tasks(list) => list.run(caller).await,
+        There::Task(show) => show.run(caller).await,
+        There::CreateTask(create) => create.run(caller).await,
+        There::CancelTask(cancel) => cancel.run(caller).await,
+        There::DeleteTask(delete) => delete.run(caller).await,
+        There::Domains(list) => list.run(caller).await,
+        There::SetDomain(set) => set.run(caller).await,
+        There::Cells(cells) => cells.run(caller).await,
+        There::Cluster(cluster) => cluster.run(caller).await,
+    }
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+    match port.map(str::parse::<u16>) {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        Some(_) | None => Err("an endpoint is HOST:PORT, for instance 127.0.0.1:7440".to_owned()),
+    }
+}

@@ -1,0 +1,223 @@
+//! `push`: an image becomes an app.
+//!
+//! The image is resolved and the definition rehearsed before anything is changed, so that a bad
+//! image does not cost the app that runs.
+
+use std::time::Duration;
+
+use api::admin::{Consistency, ImageMetadata};
+use clap::Args;
+use model::{DesiredLrp, EnvironmentVariable, ProcessGuid};
+
+use super::parse_guid;
+use crate::app::App;
+use crate::cli::Caller;
+use crate::failure::Failure;
+use crate::limits::START_TIMEOUT_DEFAULT;
+use crate::output::Progress;
+use crate::recipe::{self, Wish};
+use crate::rollout;
+use crate::units::{self, parse_duration, parse_mebibytes};
+
+/// Runs a Docker image as an app, and waits until it runs
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gavel push hello -o 127.0.0.1:7450/hello -i 3
+  gavel push web -o nginx:1.27 -m 128M -e GREETING=hi -c 'exec nginx -g \"daemon off;\"'")]
+pub(crate) struct Push {
+    #[arg(value_parser = parse_guid::<ProcessGuid>)]
+    app: ProcessGuid,
+    /// The image, as Docker names it: nginx, user/app:v2, HOST:PORT/app, app@sha256:…
+    #[arg(short = 'o', long, value_name = "IMAGE")]
+    docker_image: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The same as push -o, under an older name
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gavel docker-push hello 127.0.0.1:7450/hello")]
+pub(crate) struct DockerPush {
+    #[arg(value_parser = parse_guid::<ProcessGuid>)]
+    app: ProcessGuid,
+    /// The image, as Docker names it: nginx, user/app:v2, HOST:PORT/app, app@sha256:…
+    image: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// How many instances
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(i32).range(0..)
+    )]
+    instances: i32,
+    /// Memory of each instance
+    #[arg(
+        short,
+        long,
+        value_name = "SIZE",
+        default_value = "256M",
+        value_parser = parse_mebibytes
+    )]
+    memory: i32,
+    /// Disk of each instance, the image's own files among it
+    #[arg(
+        short = 'k',
+        long,
+        value_name = "SIZE",
+        default_value = "1G",
+        value_parser = parse_mebibytes
+    )]
+    disk: i32,
+    /// Runs this by /bin/sh of the image, instead of the image's own command
+    #[arg(short, long)]
+    command: Option<String>,
+    /// Sets an environment variable; may be given many times
+    #[arg(short, long, value_name = "K=V", value_parser = parse_variable)]
+    env: Vec<EnvironmentVariable>,
+    /// How long to wait until all instances run
+    #[arg(
+        short = 't',
+        long,
+        value_name = "TIME",
+        default_value = START_TIMEOUT_DEFAULT,
+        value_parser = parse_duration
+    )]
+    start_timeout: Duration,
+    /// Makes the app and starts none of it
+    #[arg(long)]
+    no_start: bool,
+}
+
+impl Push {
+    pub(crate) async fn run(self, caller: Caller) -> Result<(), Failure> {
+        push(caller, self.app, self.docker_image, self.options).await
+    }
+}
+
+impl DockerPush {
+    pub(crate) async fn run(self, caller: Caller) -> Result<(), Failure> {
+        push(caller, self.app, self.image, self.options).await
+    }
+}
+
+async fn push(
+    mut caller: Caller,
+    app: ProcessGuid,
+    image: String,
+    options: Options,
+) -> Result<(), Failure> {
+    let wish = Wish {
+        app,
+        image,
+        instances: options.instances,
+        memory_mb: options.memory,
+        disk_mb: options.disk,
+        command: options.command,
+        env: options.env,
+        is_started: !options.no_start,
+    };
+    let mut progress = caller.screen.progress();
+    let metadata = resolve(&mut caller, &wish.image, &mut progress).await?;
+    let lrp = recipe::desired_lrp(&wish, &metadata)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let flags = caller.client.feature_flags(Consistency::Linearizable).await?;
+    recipe::rehearse(&lrp, &flags).map_err(|refusal| Failure::Refused(refusal.into()))?;
+    desire(&mut caller, &lrp, &progress).await?;
+    drop(progress);
+    if lrp.instances == 0 {
+        let app = App::look(&mut caller.client, &wish.app, Consistency::Linearizable).await?;
+        return app.show(caller.screen);
+    }
+    rollout::until_running(&mut caller, &wish.app, options.start_timeout).await?.show(caller.screen)
+}
+
+async fn resolve(
+    caller: &mut Caller,
+    image: &str,
+    progress: &mut Progress,
+) -> Result<ImageMetadata, Failure> {
+    progress.say(&format!("resolving {image}"));
+    let metadata = caller
+        .client
+        .read(async |admin, context| admin.resolve_image(context, image.to_owned()).await)
+        .await?;
+    let size = units::bytes(metadata.size);
+    progress.keep(&format!("{image} is {}, {size}", metadata.digest));
+    Ok(metadata)
+}
+
+/// Desires the LRP, in place of the one of its name if there is one.
+async fn desire(caller: &mut Caller, lrp: &DesiredLrp, progress: &Progress) -> Result<(), Failure> {
+    let guid = &lrp.process_guid;
+    let look = format!("gavel app {guid}");
+    let is_replaced = caller.client.desired_lrp_if_any(guid).await?.is_some();
+    if is_replaced {
+        progress.keep(&format!("replacing {guid}"));
+        let removed = caller
+            .client
+            .change(&look, async |admin, context| {
+                admin.remove_desired_lrp(context, guid.clone()).await
+            })
+            .await;
+        match removed {
+            Ok(()) => {}
+            // Somebody else was faster; the aim is reached.
+            Err(Failure::Refused(error)) if error.diego_type() == "ResourceNotFound" => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let desired = caller
+        .client
+        .change(&look, async |admin, context| admin.desire_lrp(context, lrp.clone()).await)
+        .await;
+    match desired {
+        Ok(()) => Ok(()),
+        Err(Failure::Unknown { reason, look }) => {
+            confirm(caller, lrp, Failure::Unknown { reason, look }, progress).await
+        }
+        Err(failure) => {
+            if is_replaced {
+                progress.keep(&format!(
+                    "the {guid} that ran has been removed, and the new one is not desired: \
+                     push again"
+                ));
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// An answer was lost: if the cluster has the LRP as it was sent, the change has happened. If it
+/// has not, it may still come, so the outcome stays unknown.
+async fn confirm(
+    caller: &mut Caller,
+    lrp: &DesiredLrp,
+    lost: Failure,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    progress.keep("the answer was lost on the way; looking whether the change has happened");
+    match caller.client.desired_lrp_if_any(&lrp.process_guid).await {
+        Ok(Some(found)) => {
+            let tag = found.modification_tag.clone();
+            let sent = DesiredLrp { modification_tag: tag, ..lrp.clone() };
+            if sent == *found { Ok(()) } else { Err(lost) }
+        }
+        Ok(None) | Err(_) => Err(lost),
+    }
+}
+
+fn parse_variable(text: &str) -> Result<EnvironmentVariable, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok(EnvironmentVariable { name: name.to_owned(), value: value.to_owned() })
+        }
+        Some(_) | None => Err("a variable is NAME=VALUE".to_owned()),
+    }
+}

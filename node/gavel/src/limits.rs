@@ -1,0 +1,28 @@
+//! Every bound of the command line, by name.
+
+use std::time::Duration;
+
+/// How long a command keeps trying where `--timeout` is not given.
+pub(crate) const TIMEOUT_DEFAULT: &str = "30s";
+/// How long `push` and `start` wait for instances where `-t` is not given. Cloud Foundry: the
+/// default health check timeout, 60 s.
+pub(crate) const START_TIMEOUT_DEFAULT: &str = "60s";
+/// A node that does not answer the question whether it is there in this time is passed over.
+pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The first pause before a request is tried again, and the longest.
+pub(crate) const RETRY_WAIT_MIN: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// What a long poll's answer may take beyond the time that the node holds it open.
+pub(crate) const POLL_SLACK: Duration = Duration::from_secs(5);
+/// Between two looks at something that no long poll tells of.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Lines of several instances that arrive within this time are put in order of their stamps.
+pub(crate) const LOG_MERGE_WINDOW: Duration = Duration::from_millis(100);
+/// Chunks of log lines, 1000 lines at most each, that wait to be printed.
+pub(crate) const LOG_CHUNKS_MAX: usize = 64;
+/// How often `logs` looks whether the app has more or fewer instances.
+pub(crate) const LOG_SCALE_LOOK: Duration = Duration::from_secs(2);
+
+/// Most routes shown in one row of `apps`.
+pub(crate) const ROUTES_SHOWN_MAX: usize = 3;

@@ -1,0 +1,263 @@
+//! Makes the desired LRP of a pushed app: what the image says, under what its owner says.
+//!
+//! Source: docker.md sections 6.4 (ports) and 7 (which command runs), the parts that Cloud
+//! Controller and the launcher play there.
+
+use api::admin::ImageMetadata;
+use model::{
+    Action, Command, DesiredLrp, EnvironmentVariable, FeatureFlag, Millis, ProcessGuid, Refusal,
+    RunAction, Stamp, State,
+};
+use serde_json::json;
+
+use crate::app::{DOMAIN, Note};
+
+/// The port of an image that exposes none (Cloud Foundry).
+const PORT_DEFAULT: u16 = 8080;
+/// Open files of one process; a number for programs that read `VCAP_APPLICATION`.
+const OPEN_FILES: u32 = 16_384;
+
+/// What the owner of an app says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) app: ProcessGuid,
+    /// As it was typed.
+    pub(crate) image: String,
+    pub(crate) instances: i32,
+    pub(crate) memory_mb: i32,
+    pub(crate) disk_mb: i32,
+    /// Runs instead of the image's own command, by a shell of the image.
+    pub(crate) command: Option<String>,
+    pub(crate) env: Vec<EnvironmentVariable>,
+    pub(crate) is_started: bool,
+}
+
+/// The image says what it is, but not what to run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the image {image} has neither an entrypoint nor a command; say what to run with -c COMMAND"
+)]
+pub(crate) struct NoCommand {
+    image: String,
+}
+
+/// The desired LRP of an app.
+///
+/// # Errors
+///
+/// [`NoCommand`]: neither the image nor the wish says what to run.
+pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredLrp, NoCommand> {
+    let (path, args) = command(wish, image)?;
+    let ports = if image.exposed_ports.is_empty() {
+        vec![PORT_DEFAULT]
+    } else {
+        image.exposed_ports.clone()
+    };
+    let log_source = "APP/PROC/WEB".to_owned();
+    let run = RunAction {
+        path,
+        args,
+        dir: if_empty(&image.working_dir, "/"),
+        user: if_empty(&image.user, "root"),
+        env: environment(wish, ports[0]),
+        log_source: log_source.clone(),
+        suppress_log_output: false,
+    };
+    let note = Note { image: wish.image.clone(), instances: wish.instances };
+    Ok(DesiredLrp {
+        process_guid: wish.app.clone(),
+        domain: DOMAIN.into(),
+        log_guid: wish.app.to_string(),
+        log_source,
+        rootfs: image.rootfs.clone(),
+        rootfs_digest: Some(image.digest.clone()),
+        instances: if wish.is_started { wish.instances } else { 0 },
+        memory_mb: wish.memory_mb,
+        disk_mb: wish.disk_mb,
+        max_pids: 0,
+        cpu_weight: 0,
+        env: Vec::new(),
+        action: Some(Action::Run(run)),
+        ports,
+        routes: std::collections::BTreeMap::new(),
+        annotation: note.to_annotation(),
+        placement_tags: Vec::new(),
+        modification_tag: model::ModificationTag::default(),
+    })
+}
+
+/// A start command replaces both parts of the image's; it needs `/bin/sh` in the image.
+fn command(wish: &Wish, image: &ImageMetadata) -> Result<(String, Vec<String>), NoCommand> {
+    if let Some(command) = wish.command.as_ref().filter(|command| !command.is_empty()) {
+        return Ok(("/bin/sh".to_owned(), vec!["-c".to_owned(), command.clone()]));
+    }
+    let mut words = image.entrypoint.iter().chain(&image.cmd).cloned();
+    let path = words.next().ok_or_else(|| NoCommand { image: wish.image.clone() })?;
+    Ok((path, words.collect()))
+}
+
+/// What the app is told besides the image's own environment, which the cell applies below this.
+fn environment(wish: &Wish, port: u16) -> Vec<EnvironmentVariable> {
+    let name = wish.app.as_str();
+    let application = json!({
+        "application_id": name,
+        "application_name": name,
+        "name": name,
+        "process_type": "web",
+        "limits": { "mem": wish.memory_mb, "disk": wish.disk_mb, "fds": OPEN_FILES },
+        "uris": [],
+    });
+    let given = [
+        ("PORT", port.to_string()),
+        ("VCAP_APPLICATION", application.to_string()),
+        ("MEMORY_LIMIT", format!("{}m", wish.memory_mb)),
+    ];
+    let mut env: Vec<EnvironmentVariable> = given
+        .into_iter()
+        .filter(|(name, _)| wish.env.iter().all(|wished| wished.name != *name))
+        .map(|(name, value)| EnvironmentVariable { name: name.to_owned(), value })
+        .collect();
+    env.extend(wish.env.iter().cloned());
+    env
+}
+
+fn if_empty(text: &str, otherwise: &str) -> String {
+    if text.is_empty() { otherwise } else { text }.to_owned()
+}
+
+/// Whether the cluster would take the LRP if there were none of its name: asked of the machine
+/// that decides, on an empty state, so that an app is not taken down for a version that is
+/// refused.
+///
+/// # Errors
+///
+/// The refusal that the cluster would give.
+pub(crate) fn rehearse(lrp: &DesiredLrp, flags: &[(FeatureFlag, bool)]) -> Result<(), Refusal> {
+    let mut state = State::new();
+    let stamp = Stamp { log_index: 1, position: 0, at: Millis(0) };
+    for (flag, enabled) in flags {
+        let command = Command::SetFeatureFlag { flag: *flag, enabled: *enabled };
+        model::apply(&mut state, stamp, command)?;
+    }
+    let command = Command::DesireLrp { desired_lrp: Box::new(lrp.clone()) };
+    model::apply(&mut state, stamp, command).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn wish() -> Wish {
+        Wish {
+            app: "hello".into(),
+            image: "me/hello".to_owned(),
+            instances: 2,
+            memory_mb: 256,
+            disk_mb: 1024,
+            command: None,
+            env: Vec::new(),
+            is_started: true,
+        }
+    }
+
+    fn image() -> ImageMetadata {
+        ImageMetadata {
+            rootfs: "docker:///me/hello#latest".to_owned(),
+            digest: format!("sha256:{}", "ab".repeat(32)).try_into().unwrap(),
+            entrypoint: vec!["/hello".to_owned(), "serve".to_owned()],
+            cmd: vec!["--fast".to_owned()],
+            env: vec!["FROM_IMAGE=1".to_owned()],
+            user: "1000:1000".to_owned(),
+            working_dir: "/srv".to_owned(),
+            exposed_ports: vec![80, 9090],
+            size: 1,
+        }
+    }
+
+    fn run(wish: &Wish, image: &ImageMetadata) -> RunAction {
+        let Some(Action::Run(run)) = desired_lrp(wish, image).unwrap().action else {
+            panic!("there is one kind of action")
+        };
+        run
+    }
+
+    fn check_command(wish: &Wish, image: &ImageMetadata, expected: Expect) {
+        let run = run(wish, image);
+        let line = [vec![run.path], run.args].concat().join(" | ");
+        expected.assert_eq(&format!("{line} as {} in {}", run.user, run.dir));
+    }
+
+    #[test]
+    fn the_command_is_the_images_unless_one_is_given() {
+        check_command(&wish(), &image(), expect!["/hello | serve | --fast as 1000:1000 in /srv"]);
+        let own = Wish { command: Some("exec app $PORT".to_owned()), ..wish() };
+        check_command(
+            &own,
+            &image(),
+            expect!["/bin/sh | -c | exec app $PORT as 1000:1000 in /srv"],
+        );
+        let bare = ImageMetadata {
+            entrypoint: Vec::new(),
+            user: String::new(),
+            working_dir: String::new(),
+            ..image()
+        };
+        check_command(&wish(), &bare, expect!["--fast as root in /"]);
+        check_command(
+            &Wish { command: Some(String::new()), ..wish() },
+            &bare,
+            expect!["--fast as root in /"],
+        );
+    }
+
+    #[test]
+    fn an_image_without_a_command_is_refused() {
+        let mute = ImageMetadata { entrypoint: Vec::new(), cmd: Vec::new(), ..image() };
+        expect![[r#"
+            the image me/hello has neither an entrypoint nor a command; say what to run with -c COMMAND"#]]
+        .assert_eq(&desired_lrp(&wish(), &mute).unwrap_err().to_string());
+    }
+
+    #[test]
+    fn ports_are_the_images_or_8080_and_the_first_is_told() {
+        let port = |run: &RunAction| {
+            run.env.iter().find(|one| one.name == "PORT").map(|one| one.value.clone())
+        };
+        assert_eq!(desired_lrp(&wish(), &image()).unwrap().ports, [80, 9090]);
+        assert_eq!(port(&run(&wish(), &image())).as_deref(), Some("80"));
+        let silent = ImageMetadata { exposed_ports: Vec::new(), ..image() };
+        assert_eq!(desired_lrp(&wish(), &silent).unwrap().ports, [8080]);
+        assert_eq!(port(&run(&wish(), &silent)).as_deref(), Some("8080"));
+    }
+
+    #[test]
+    fn the_owners_environment_wins_and_the_images_is_left_to_the_cell() {
+        let env = vec![EnvironmentVariable { name: "PORT".to_owned(), value: "1".to_owned() }];
+        let run = run(&Wish { env, ..wish() }, &image());
+        let names: Vec<_> = run.env.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["VCAP_APPLICATION", "MEMORY_LIMIT", "PORT"]);
+        expect![[r#"{"application_id":"hello","application_name":"hello","limits":{"disk":1024,"fds":16384,"mem":256},"name":"hello","process_type":"web","uris":[]}"#]]
+            .assert_eq(&run.env[0].value);
+    }
+
+    #[test]
+    fn a_stopped_app_remembers_its_instances() {
+        let lrp = desired_lrp(&Wish { is_started: false, ..wish() }, &image()).unwrap();
+        assert_eq!(lrp.instances, 0);
+        assert_eq!(Note::of(&lrp), Some(Note { image: "me/hello".to_owned(), instances: 2 }));
+    }
+
+    #[test]
+    fn a_rehearsal_refuses_what_the_cluster_would() {
+        let lrp = desired_lrp(&wish(), &image()).unwrap();
+        let on = [(FeatureFlag::DiegoDocker, true)];
+        assert_eq!(rehearse(&lrp, &on), Ok(()));
+        let refusal = rehearse(&lrp, &[]).unwrap_err();
+        assert_eq!(refusal, Refusal::FeatureDisabled(FeatureFlag::DiegoDocker));
+        let bad = DesiredLrp { ports: vec![0], ..lrp };
+        let refusal = rehearse(&bad, &on).unwrap_err();
+        assert_eq!(refusal, Refusal::InvalidRequest("Invalid field: ports".to_owned()));
+    }
+}

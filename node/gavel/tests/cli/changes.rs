@@ -1,0 +1,132 @@
+//! Everything that changes something, except `push`.
+
+use model::FeatureFlag;
+
+use crate::fake::Fake;
+
+fn with_hello() -> Fake {
+    let fake = Fake::start();
+    fake.type_in("push hello -o me/hello -i 2").ok();
+    fake
+}
+
+fn instances(fake: &Fake) -> i32 {
+    fake.with(|cluster| cluster.state.desired_lrp(&"hello".into()).unwrap().instances)
+}
+
+#[test]
+fn scale_stop_and_start_remember_the_number() {
+    let fake = with_hello();
+    assert_eq!(
+        fake.type_in("scale hello -i 3").ok(),
+        "hello is scaled to 3; see it with: gavel app hello\n"
+    );
+    assert_eq!(instances(&fake), 3);
+    fake.type_in("stop hello").ok();
+    assert_eq!(instances(&fake), 0);
+    assert!(fake.type_in("app hello").ok().contains("state:     stopped"));
+    let shown = fake.type_in("start hello").ok();
+    assert!(shown.contains("instances: 3/3"), "{shown}");
+    // Started is started.
+    fake.type_in("start hello").ok();
+    assert_eq!(instances(&fake), 3);
+    // Scaling to nothing is a stop, and keeps the number too.
+    fake.type_in("scale hello -i 0").ok();
+    fake.type_in("start hello").ok();
+    assert_eq!(instances(&fake), 3);
+}
+
+#[test]
+fn a_change_says_nothing_in_json() {
+    let fake = with_hello();
+    assert_eq!(fake.type_in("scale hello -i 3 --json").ok(), "");
+    assert_eq!(fake.type_in("delete hello --json").ok(), "");
+}
+
+#[test]
+fn delete_and_retire() {
+    let fake = with_hello();
+    let guid = |fake: &Fake| {
+        let line = fake.type_in("actual-lrps -p hello --json").ok();
+        let lrp: serde_json::Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+        lrp["instance_guid"].to_string()
+    };
+    let before = guid(&fake);
+    assert_eq!(fake.type_in("retire-actual-lrp hello 1").ok(), "hello/1 is retired\n");
+    assert_eq!(guid(&fake), before, "only the one that was named is retired");
+    let failed = fake.type_in("retire-actual-lrp hello 9").failed();
+    assert_eq!(failed, "1: error: ResourceNotFound: actual LRP hello/9 could not be found\n");
+    fake.type_in("delete hello").ok();
+    let failed = fake.type_in("delete hello").failed();
+    assert_eq!(failed, "1: error: ResourceNotFound: desired LRP hello could not be found\n");
+}
+
+#[test]
+fn desired_lrps_from_json_and_from_files() {
+    let fake = Fake::start();
+    let definition = r#"{"process_guid":"app","domain":"d","rootfs":"docker:///me/hello",
+        "instances":1,"action":{"run":{"path":"/a","user":"root"}}}"#;
+    fake.run(["create-desired-lrp", definition]).ok();
+    let failed = fake.run(["create-desired-lrp", definition]).failed();
+    assert_eq!(failed, "1: error: ResourceExists: desired LRP app already exists\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), r#"{"instances":4}"#).unwrap();
+    fake.run(["update-desired-lrp", "app", &format!("@{}", file.path().display())]).ok();
+    let found = fake.with(|cluster| cluster.state.desired_lrp(&"app".into()).unwrap().instances);
+    assert_eq!(found, 4);
+    fake.type_in("delete-desired-lrp app").ok();
+    assert_eq!(fake.type_in("desired-lrps").ok(), "");
+    let failed =
+        fake.run(["create-desired-lrp", r#"{"process_guid":"app","domain":"d"}"#]).failed();
+    assert!(
+        failed.starts_with("2: error: the desired LRP cannot be read: missing field"),
+        "{failed}"
+    );
+}
+
+#[test]
+fn a_task_is_resolved_before_it_is_deleted() {
+    let fake = Fake::start();
+    let task = r#"{"task_guid":"t","domain":"d","task_definition":{"rootfs":"docker:///me/t",
+        "action":{"run":{"path":"/a","user":"root"}}}}"#;
+    fake.run(["create-task", task]).ok();
+    let failed = fake.type_in("delete-task t").failed();
+    assert_eq!(
+        failed,
+        "1: error: InvalidStateTransition: Cannot transition from Pending to Resolving\n"
+    );
+    fake.type_in("cancel-task t").ok();
+    fake.type_in("delete-task t").ok();
+    let asked = fake.with(|cluster| cluster.asked.clone());
+    assert_eq!(asked[asked.len() - 2..], ["resolving_task", "delete_task"]);
+    assert_eq!(fake.type_in("tasks").ok(), "");
+}
+
+#[test]
+fn a_delete_that_was_lost_half_way_is_finished_by_the_next() {
+    let fake = Fake::start();
+    let task = r#"{"task_guid":"t","domain":"d","task_definition":{"rootfs":"docker:///me/t",
+        "action":{"run":{"path":"/a","user":"root"}}}}"#;
+    fake.run(["create-task", task]).ok();
+    fake.type_in("cancel-task t").ok();
+    fake.with(|cluster| cluster.loses_answer = true);
+    let failed = fake.type_in("delete-task t").failed();
+    assert!(failed.contains("see with: gavel task t"), "{failed}");
+    assert_eq!(fake.type_in("delete-task t").ok(), "task t is deleted\n");
+}
+
+#[test]
+fn flags_and_leadership() {
+    let fake = Fake::start();
+    fake.type_in("disable-feature-flag diego_docker").ok();
+    assert!(!fake.with(|cluster| cluster.state.is_enabled(FeatureFlag::DiegoDocker)));
+    fake.type_in("enable-feature-flag diego_docker").ok();
+    assert!(fake.with(|cluster| cluster.state.is_enabled(FeatureFlag::DiegoDocker)));
+    assert_eq!(fake.type_in("cluster transfer-leadership node-2").ok(), "node-2 leads\n");
+    assert_eq!(fake.type_in("cluster transfer-leadership 2").ok(), "node-2 leads already\n");
+    let failed = fake.type_in("cluster transfer-leadership node-9").failed();
+    assert_eq!(
+        failed,
+        "1: error: node-9 is no member of the cluster; there are: node-1, node-2, node-3\n"
+    );
+}

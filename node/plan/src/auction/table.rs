@@ -1,0 +1,185 @@
+//! The present cells during one auction, with running totals of what is taken.
+//!
+//! Cells that only differ in what is taken of them stand on one shelf, ordered by load: on a shelf
+//! the emptier cell is the better one for every container, so that looking for a place takes the
+//! first few cells of each shelf and not all cells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Capacity, Cell, CellId, State, TaskState};
+
+use super::score::{self, Need, Taken};
+
+/// A cell's place in the table. Ordered as the cells' ids, which makes it the tie-break.
+pub(super) type Slot = usize;
+/// A shelf's place in the table.
+pub(super) type ShelfIndex = usize;
+/// A zone's place in the order of the zones' names.
+pub(super) type Zone = usize;
+
+pub(super) struct Table<'a> {
+    rows: Vec<Row<'a>>,
+    shelves: Vec<Shelf<'a>>,
+    zones: usize,
+}
+
+pub(super) struct Row<'a> {
+    pub(super) cell: &'a Cell,
+    pub(super) taken: Taken,
+    shelf: ShelfIndex,
+}
+
+/// Cells of one zone, capacity, and set of providers and tags.
+pub(super) struct Shelf<'a> {
+    /// The first of them, which speaks for all.
+    pub(super) cell: &'a Cell,
+    pub(super) zone: Zone,
+    /// All of them, by the load's part of an LRP's score.
+    pub(super) by_load: BTreeSet<(u64, Slot)>,
+    /// All of them, by the load's and the tasks' parts of a task's score.
+    pub(super) by_tasks: BTreeSet<(u64, Slot)>,
+}
+
+/// What makes cells alike.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Kind<'a> {
+    zone: &'a str,
+    capacity: (u32, u32, u32),
+    rootfs_providers: &'a [String],
+    placement_tags: &'a [String],
+    optional_placement_tags: &'a [String],
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        let cells: Vec<&Cell> =
+            state.cells().map(AsRef::as_ref).filter(|cell| cell.is_present()).collect();
+        let zone_names: BTreeSet<&str> = cells.iter().map(|cell| cell.zone.as_str()).collect();
+        let zone_of: BTreeMap<&str, Zone> =
+            zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();
+        let mut table = Self { rows: Vec::new(), shelves: Vec::new(), zones: zone_of.len() };
+        let mut kinds: BTreeMap<Kind<'a>, ShelfIndex> = BTreeMap::new();
+        for cell in cells {
+            let shelf = *kinds.entry(Kind::of(cell)).or_insert_with(|| {
+                let zone = zone_of[cell.zone.as_str()];
+                table.shelves.push(Shelf::new(cell, zone));
+                table.shelves.len() - 1
+            });
+            table.rows.push(Row { cell, taken: taken(state, cell), shelf });
+        }
+        table.count_starting(state);
+        for slot in 0..table.rows.len() {
+            table.put_on_shelf(slot);
+        }
+        table
+    }
+
+    /// Containers that are claimed and not yet known to run. Tasks are counted with the load.
+    fn count_starting(&mut self, state: &State) {
+        for lrp in state.actual_lrps().filter(|lrp| !lrp.is_running()) {
+            if let Some(slot) = lrp.instance().and_then(|on| self.slot(&on.cell_id)) {
+                self.rows[slot].taken.starting += 1;
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn zones(&self) -> usize {
+        self.zones
+    }
+
+    pub(super) fn shelves(&self) -> &[Shelf<'a>] {
+        &self.shelves
+    }
+
+    pub(super) fn row(&self, slot: Slot) -> &Row<'a> {
+        &self.rows[slot]
+    }
+
+    pub(super) fn zone_of(&self, slot: Slot) -> Zone {
+        self.shelves[self.rows[slot].shelf].zone
+    }
+
+    /// Where a cell is in the table, if it is present.
+    pub(super) fn slot(&self, cell_id: &CellId) -> Option<Slot> {
+        self.rows.binary_search_by(|row| row.cell.cell_id.cmp(cell_id)).ok()
+    }
+
+    /// Whether one more container of this size fits.
+    pub(super) fn fits(&self, slot: Slot, need: Need) -> bool {
+        let Row { cell, taken, .. } = &self.rows[slot];
+        taken.containers < u64::from(cell.capacity.containers)
+            && taken.memory_mb + need.memory_mb <= u64::from(cell.capacity.memory_mb)
+            && taken.disk_mb + need.disk_mb <= u64::from(cell.capacity.disk_mb)
+    }
+
+    /// Takes room for a container that has just been placed, and is starting.
+    pub(super) fn take(&mut self, slot: Slot, need: Need, is_task: bool) {
+        self.take_from_shelf(slot);
+        let taken = &mut self.rows[slot].taken;
+        taken.memory_mb += need.memory_mb;
+        taken.disk_mb += need.disk_mb;
+        taken.containers += 1;
+        taken.starting += 1;
+        taken.tasks += u64::from(is_task);
+        self.put_on_shelf(slot);
+    }
+
+    fn put_on_shelf(&mut self, slot: Slot) {
+        let (load, tasks) = self.rows[slot].scores();
+        let shelf = &mut self.shelves[self.rows[slot].shelf];
+        shelf.by_load.insert((load, slot));
+        shelf.by_tasks.insert((tasks, slot));
+    }
+
+    fn take_from_shelf(&mut self, slot: Slot) {
+        let (load, tasks) = self.rows[slot].scores();
+        let shelf = &mut self.shelves[self.rows[slot].shelf];
+        shelf.by_load.remove(&(load, slot));
+        shelf.by_tasks.remove(&(tasks, slot));
+    }
+}
+
+impl Row<'_> {
+    /// The load's part of the score of an LRP, and of a task.
+    fn scores(&self) -> (u64, u64) {
+        let load = score::of_load(&self.taken, &self.cell.capacity);
+        (load, load + score::of_same(self.taken.tasks))
+    }
+}
+
+impl<'a> Shelf<'a> {
+    fn new(cell: &'a Cell, zone: Zone) -> Self {
+        Self { cell, zone, by_load: BTreeSet::new(), by_tasks: BTreeSet::new() }
+    }
+}
+
+impl<'a> Kind<'a> {
+    fn of(cell: &'a Cell) -> Self {
+        let Capacity { memory_mb, disk_mb, containers } = cell.capacity;
+        Self {
+            zone: &cell.zone,
+            capacity: (memory_mb, disk_mb, containers),
+            rootfs_providers: &cell.rootfs_providers,
+            placement_tags: &cell.placement_tags,
+            optional_placement_tags: &cell.optional_placement_tags,
+        }
+    }
+}
+
+/// What the records take of a cell; of what is starting, the tasks only.
+fn taken(state: &State, cell: &Cell) -> Taken {
+    let Some(load) = state.load(&cell.cell_id) else { return Taken::default() };
+    let is_starting =
+        |guid| state.task(guid).is_some_and(|task| matches!(task.state, TaskState::Pending { .. }));
+    Taken {
+        memory_mb: load.memory_mb,
+        disk_mb: load.disk_mb,
+        containers: u64::from(load.containers),
+        starting: load.tasks.iter().filter(|guid| is_starting(guid)).count() as u64,
+        tasks: load.tasks.len() as u64,
+    }
+}

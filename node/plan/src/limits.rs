@@ -1,0 +1,16 @@
+//! Every bound of planning, by name, with its source.
+
+use model::Millis;
+
+/// A cell that is silent for longer is missing. Diego: the rep's presence TTL, renewed every 5 s.
+pub const PRESENCE_TTL: Millis = Millis::from_secs(15);
+
+/// Most commands of one turn; what is left goes into the next. One turn is one proposal.
+pub const TURN_COMMANDS_MAX: usize = model::limits::PROPOSAL_COMMANDS_MAX;
+
+/// A rejected task rests this long before it is auctioned again. Diego: the next convergence
+/// re-auctions it, and `convergence_repeat_interval` is 30 s.
+pub const TASK_REJECTED_REST: Millis = Millis::from_secs(30);
+
+/// Most names that one explanation lists; the rest are counted. Ours: it is read on one line.
+pub const NAMES_LISTED_MAX: usize = 5;

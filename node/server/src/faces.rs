@@ -1,0 +1,5 @@
+//! What people and programs speak to. A face only translates: a request in, a call of the
+//! agent, an answer out.
+
+pub(crate) mod admin;
+mod logs;

@@ -1,0 +1,380 @@
+//! The admin service: [`api::Admin`] in terms of the agent.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::RequestError;
+use api::admin::{
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogSource, Member,
+    Role, Waiting,
+};
+use api::limits::WAIT_MAX;
+use api::{Admin, Error};
+use container::image::Reference;
+use model::{
+    ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
+    Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
+};
+use replica::membership::ChangeError;
+use replica::replica::ProposeError;
+use tarpc::context::Context;
+
+use crate::faces::logs;
+use crate::world::NodeAgent;
+
+/// One node's admin service.
+#[derive(Clone, Debug)]
+pub(crate) struct AdminFace {
+    agent: NodeAgent,
+}
+
+impl AdminFace {
+    pub(crate) fn new(agent: NodeAgent) -> Self {
+        Self { agent }
+    }
+
+    /// Proposes on a task of its own: a client that hangs up must not stop a change half-way.
+    async fn change(&self, command: Command) -> Result<(), Error> {
+        let agent = self.agent.clone();
+        let proposed = tokio::spawn(async move { agent.propose(command).await }).await;
+        match proposed {
+            Ok(Ok(_changed)) => Ok(()),
+            Ok(Err(error)) => Err(api_error(error)),
+            Err(_) => Err(Error::Unknown("the node failed while it proposed".to_owned())),
+        }
+    }
+
+    async fn read(&self, consistency: Consistency) -> Result<State, Error> {
+        match consistency {
+            Consistency::Stale => Ok(self.agent.read_stale().state),
+            Consistency::Linearizable => match self.agent.read().await {
+                Ok(reading) => Ok(reading.state),
+                Err(error) => Err(Error::Unavailable(error.to_string())),
+            },
+        }
+    }
+
+    /// What a root file system's tag means now; nothing for one that is not a Docker image.
+    async fn resolve_rootfs(&self, rootfs: &str) -> Result<Option<model::Digest>, Error> {
+        if !rootfs.starts_with("docker:") {
+            return Ok(None);
+        }
+        let reference =
+            Reference::from_rootfs(rootfs).map_err(|error| Error::Image(error.to_string()))?;
+        Ok(Some(self.resolve(&reference).await?.digest))
+    }
+
+    async fn resolve(&self, reference: &Reference) -> Result<ImageMetadata, Error> {
+        let resolved = self
+            .agent
+            .world()
+            .containers
+            .images()
+            .resolve(reference, None)
+            .await
+            .map_err(|error| Error::Image(error.to_string()))?;
+        let digest = model::Digest::try_from(resolved.digest.to_string())
+            .map_err(|error| Error::Image(error.to_string()))?;
+        Ok(ImageMetadata {
+            rootfs: reference.to_rootfs(),
+            digest,
+            entrypoint: resolved.config.entrypoint.clone(),
+            cmd: resolved.config.cmd.clone(),
+            env: resolved.config.env.clone(),
+            user: resolved.config.user.clone(),
+            working_dir: resolved.config.working_dir.clone(),
+            exposed_ports: resolved.config.exposed_ports.clone(),
+            size: resolved.layers_bytes(),
+        })
+    }
+
+    /// Fails before anything is resolved where the flag would refuse it anyway.
+    async fn check_docker_allowed(&self, rootfs: &str) -> Result<(), Error> {
+        let flag = FeatureFlag::DiegoDocker;
+        if rootfs.starts_with("docker:") && !self.read(Consistency::Stale).await?.is_enabled(flag) {
+            // This node may be behind: the answer that counts is linearizable.
+            if !self.read(Consistency::Linearizable).await?.is_enabled(flag) {
+                return Err(Error::Refused(model::Refusal::FeatureDisabled(flag)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Admin for AdminFace {
+    async fn desire_lrp(self, _: Context, mut desired_lrp: DesiredLrp) -> Result<(), Error> {
+        self.check_docker_allowed(&desired_lrp.rootfs).await?;
+        if desired_lrp.rootfs_digest.is_none() {
+            desired_lrp.rootfs_digest = self.resolve_rootfs(&desired_lrp.rootfs).await?;
+        }
+        self.change(Command::DesireLrp { desired_lrp: Box::new(desired_lrp) }).await
+    }
+
+    async fn update_desired_lrp(
+        self,
+        _: Context,
+        process_guid: ProcessGuid,
+        update: DesiredLrpUpdate,
+    ) -> Result<(), Error> {
+        self.change(Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }).await
+    }
+
+    async fn remove_desired_lrp(self, _: Context, process_guid: ProcessGuid) -> Result<(), Error> {
+        self.change(Command::RemoveDesiredLrp { process_guid }).await
+    }
+
+    async fn desired_lrps(
+        self,
+        _: Context,
+        consistency: Consistency,
+    ) -> Result<Vec<Arc<DesiredLrp>>, Error> {
+        Ok(self.read(consistency).await?.desired_lrps().cloned().collect())
+    }
+
+    async fn desired_lrp(
+        self,
+        _: Context,
+        guid: ProcessGuid,
+        consistency: Consistency,
+    ) -> Result<Arc<DesiredLrp>, Error> {
+        let state = self.read(consistency).await?;
+        let found = state.desired_lrp(&guid).cloned();
+        found.ok_or_else(|| Error::Refused(model::Refusal::DesiredLrpNotFound(guid)))
+    }
+
+    async fn actual_lrps(
+        self,
+        _: Context,
+        of: Option<ProcessGuid>,
+        consistency: Consistency,
+    ) -> Result<Vec<Arc<ActualLrp>>, Error> {
+        let state = self.read(consistency).await?;
+        Ok(match of {
+            Some(guid) => state.actual_lrps_of(&guid).cloned().collect(),
+            None => state.actual_lrps().cloned().collect(),
+        })
+    }
+
+    async fn retire_actual_lrp(
+        self,
+        _: Context,
+        process_guid: ProcessGuid,
+        index: u32,
+    ) -> Result<(), Error> {
+        self.change(Command::RetireLrp { process_guid, index }).await
+    }
+
+    async fn waiting_lrps(
+        self,
+        _: Context,
+        guid: ProcessGuid,
+    ) -> Result<Vec<(u32, Waiting)>, Error> {
+        let waiting = self.agent.waiting_lrps(guid).await;
+        Ok(waiting.into_iter().map(|(index, why)| (index, api_waiting(why))).collect())
+    }
+
+    async fn desire_task(
+        self,
+        _: Context,
+        task_guid: TaskGuid,
+        domain: DomainName,
+        mut definition: TaskDefinition,
+    ) -> Result<(), Error> {
+        self.check_docker_allowed(&definition.rootfs).await?;
+        if definition.rootfs_digest.is_none() {
+            definition.rootfs_digest = self.resolve_rootfs(&definition.rootfs).await?;
+        }
+        let definition = Box::new(definition);
+        self.change(Command::DesireTask { task_guid, domain, definition }).await
+    }
+
+    async fn tasks(self, _: Context, consistency: Consistency) -> Result<Vec<Arc<Task>>, Error> {
+        Ok(self.read(consistency).await?.tasks().cloned().collect())
+    }
+
+    async fn task(
+        self,
+        _: Context,
+        guid: TaskGuid,
+        consistency: Consistency,
+    ) -> Result<Arc<Task>, Error> {
+        let state = self.read(consistency).await?;
+        let found = state.task(&guid).cloned();
+        found.ok_or_else(|| Error::Refused(model::Refusal::TaskNotFound(guid)))
+    }
+
+    async fn cancel_task(self, _: Context, task_guid: TaskGuid) -> Result<(), Error> {
+        self.change(Command::CancelTask { task_guid }).await
+    }
+
+    async fn resolving_task(self, _: Context, task_guid: TaskGuid) -> Result<(), Error> {
+        self.change(Command::ResolvingTask { task_guid }).await
+    }
+
+    async fn delete_task(self, _: Context, task_guid: TaskGuid) -> Result<(), Error> {
+        self.change(Command::DeleteTask { task_guid }).await
+    }
+
+    async fn waiting_task(self, _: Context, guid: TaskGuid) -> Result<Option<Waiting>, Error> {
+        Ok(self.agent.waiting_task(guid).await.map(api_waiting))
+    }
+
+    async fn domains(
+        self,
+        _: Context,
+        consistency: Consistency,
+    ) -> Result<Vec<Arc<Domain>>, Error> {
+        Ok(self.read(consistency).await?.domains().cloned().collect())
+    }
+
+    async fn upsert_domain(
+        self,
+        _: Context,
+        domain: DomainName,
+        ttl_secs: u64,
+    ) -> Result<(), Error> {
+        // Diego: a TTL of 0 never expires.
+        let ttl = (ttl_secs > 0).then(|| Millis(ttl_secs.saturating_mul(1000)));
+        self.change(Command::UpsertDomain { domain, ttl }).await
+    }
+
+    async fn feature_flags(
+        self,
+        _: Context,
+        consistency: Consistency,
+    ) -> Result<Vec<(FeatureFlag, bool)>, Error> {
+        let state = self.read(consistency).await?;
+        Ok(FeatureFlag::ALL.map(|flag| (flag, state.is_enabled(flag))).to_vec())
+    }
+
+    async fn set_feature_flag(
+        self,
+        _: Context,
+        flag: FeatureFlag,
+        enabled: bool,
+    ) -> Result<(), Error> {
+        self.change(Command::SetFeatureFlag { flag, enabled }).await
+    }
+
+    async fn cells(self, _: Context, consistency: Consistency) -> Result<Vec<CellStatus>, Error> {
+        let state = self.read(consistency).await?;
+        let status = |cell: &Arc<model::Cell>| {
+            let load = state.load(&cell.cell_id).cloned().unwrap_or_default();
+            CellStatus {
+                cell: Arc::clone(cell),
+                memory_mb_used: load.memory_mb,
+                disk_mb_used: load.disk_mb,
+                lrps: u32::try_from(load.lrps.len()).unwrap_or(u32::MAX),
+                tasks: u32::try_from(load.tasks.len()).unwrap_or(u32::MAX),
+            }
+        };
+        Ok(state.cells().map(status).collect())
+    }
+
+    async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {
+        let parsed = if image.starts_with("docker:") {
+            Reference::from_rootfs(&image)
+        } else {
+            Reference::from_docker_name(&image)
+        };
+        let reference = parsed.map_err(|error| Error::Image(error.to_string()))?;
+        self.resolve(&reference).await
+    }
+
+    async fn logs(
+        self,
+        _: Context,
+        source: LogSource,
+        from: Option<LogCursor>,
+        follow: bool,
+    ) -> Result<LogChunk, Error> {
+        logs::of_source(&self.agent, source, from, follow).await
+    }
+
+    async fn cell_logs(
+        self,
+        _: Context,
+        on: CellId,
+        container: String,
+        position: u64,
+        follow: bool,
+    ) -> Result<LogChunk, Error> {
+        logs::of_container(&self.agent, &on, &container, position, follow).await
+    }
+
+    async fn wait_applied(self, _: Context, index: u64) -> Result<u64, Error> {
+        Ok(wait_applied(&self.agent, index, WAIT_MAX).await)
+    }
+
+    async fn cluster_status(self, _: Context) -> Result<ClusterStatus, Error> {
+        let status = self.agent.replica().status();
+        let role = |member: &replica::status::Member| match member.voter {
+            _ if status.leader == Some(member.id) => Role::Leader,
+            true => Role::Voter,
+            false => Role::Learner,
+        };
+        let members = status
+            .members
+            .iter()
+            .map(|member| Member {
+                node_id: member.id,
+                name: member.node.name.clone(),
+                address: member.node.address.clone(),
+                role: role(member),
+                matched_index: member.matched,
+            })
+            .collect();
+        Ok(ClusterStatus {
+            node_id: status.id,
+            term: status.term,
+            leader: status.leader,
+            applied_index: status.applied.unwrap_or(0),
+            last_log_index: status.last_log.unwrap_or(0),
+            members,
+        })
+    }
+
+    async fn transfer_leadership(self, _: Context, to: u64) -> Result<(), Error> {
+        let transferred = self.agent.replica().transfer_leadership(to).await;
+        transferred.map_err(|error: ChangeError| Error::Unavailable(error.to_string()))
+    }
+
+    async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {
+        Ok(self.agent.cell().address)
+    }
+}
+
+/// Waits until this node has applied an entry after `index`, or for `patience`.
+pub(crate) async fn wait_applied(agent: &NodeAgent, index: u64, patience: Duration) -> u64 {
+    let mut watcher = agent.replica().watch();
+    let moved = async {
+        while let Some(standing) = watcher.changed().await {
+            if standing.applied > Some(index) {
+                return;
+            }
+        }
+    };
+    // Nothing new in that time is an answer too.
+    drop(tokio::time::timeout(patience, moved).await);
+    agent.read_stale().applied.unwrap_or(0)
+}
+
+fn api_error(error: RequestError) -> Error {
+    match error {
+        RequestError::Refused(refusal) => Error::Refused(refusal),
+        RequestError::NotAgreed(error @ ProposeError::NotProposed { .. }) => {
+            Error::Unavailable(error.to_string())
+        }
+        RequestError::NotAgreed(error @ ProposeError::Unknown { .. }) => {
+            Error::Unknown(error.to_string())
+        }
+        RequestError::NotAgreed(error @ ProposeError::TooLarge { .. }) => {
+            Error::Invalid(error.to_string())
+        }
+    }
+}
+
+fn api_waiting(wait: plan::report::Wait) -> Waiting {
+    Waiting { reason: wait.why, remedy: wait.help }
+}

@@ -1,0 +1,129 @@
+//! Accepts connections, learns from their first eight bytes what they are, and hands them on.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use api::wire::{ADMIN_GREETING, RAFT_GREETING};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use replica::peers::{PeerRequest, PeerResponse};
+use replica::wire::Blob;
+use tarpc::server::{BaseChannel, Channel};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::faces::admin::AdminFace;
+use crate::limits::{
+    CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX,
+};
+use crate::peers::{frame, framed, unframe};
+use crate::world::NodeAgent;
+
+/// Accepts until the task is dropped. A flood of connections waits in the kernel's queue.
+pub(crate) async fn accept(listener: TcpListener, agent: NodeAgent, face: AdminFace) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let permit =
+            Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or the peer is gone already: others may still get through.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (agent, face) = (agent.clone(), face.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, agent, face).await {
+                tracing::debug!(%from, %error, "a connection ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, agent: NodeAgent, face: AdminFace) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut greeting = [0; 8];
+    tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await??;
+    match greeting {
+        ADMIN_GREETING => serve_admin(stream, face).await,
+        RAFT_GREETING => return serve_peer(stream, agent).await,
+        _ => {
+            let reason = "it speaks neither the admin protocol nor Raft's, of this version";
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+        }
+    }
+    Ok(())
+}
+
+async fn serve_admin(stream: TcpStream, face: AdminFace) {
+    use api::Admin;
+    let channel = BaseChannel::with_defaults(api::wire::serve(stream));
+    channel
+        .execute(face.serve())
+        .for_each_concurrent(CALLS_PER_CONNECTION_MAX, |call| async {
+            // A task of its own, so that one slow call holds up no other.
+            drop(tokio::spawn(call).await);
+        })
+        .await;
+}
+
+/// Answers another node's calls: begun in the order they came, answered as they are done.
+async fn serve_peer(stream: TcpStream, agent: NodeAgent) -> std::io::Result<()> {
+    let (mut sink, mut stream) = framed(stream).split();
+    let (answers, mut queue) = mpsc::channel::<Bytes>(PEER_CALLS_MAX);
+    let sender = tokio::spawn(async move {
+        while let Some(answer) = queue.recv().await {
+            sink.feed(answer).await?;
+            if queue.is_empty() {
+                sink.flush().await?;
+            }
+        }
+        std::io::Result::Ok(())
+    });
+    while let Some(received) = stream.next().await {
+        let malformed = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
+        let (number, bytes) =
+            unframe(received?).ok_or_else(|| malformed("a call without a number".to_owned()))?;
+        let request = PeerRequest::decode(&bytes).map_err(|error| malformed(error.to_string()))?;
+        // Room for the answer first: a peer that reads no answers gets no more calls in.
+        let Ok(room) = answers.clone().reserve_owned().await else { break };
+        let agent = agent.clone();
+        let mut answering = Box::pin(async move { answer(&agent, request).await });
+        match poll_once(answering.as_mut()).await {
+            Some(response) => drop(room.send(frame(number, &response.encode()))),
+            None => {
+                tokio::spawn(async move {
+                    let response = answering.await;
+                    room.send(frame(number, &response.encode()));
+                });
+            }
+        }
+    }
+    drop(answers);
+    sender.await.map_err(std::io::Error::other)?
+}
+
+async fn answer(agent: &NodeAgent, request: PeerRequest) -> PeerResponse {
+    match request {
+        PeerRequest::Soft(message) => {
+            PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
+        }
+        request => agent.replica().handle(request).await,
+    }
+}
+
+/// Begins a future, so that what it does first happens now and in order.
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}

@@ -1,0 +1,227 @@
+//! The checkers: one property a file, each with its sentence and its source.
+//!
+//! They watch from outside: the messages that replicas send, the answers they give, the states
+//! they show, and what clients were told. From the messages they rebuild the one log that was
+//! agreed and apply it themselves; every state that a replica ever shows must be a state of that
+//! log. They never look into a replica and never change what happens.
+
+mod acknowledged;
+mod durable_answers;
+mod election_safety;
+mod leader_completeness;
+mod linearizable;
+mod log_matching;
+mod model_invariants;
+mod one_vote;
+mod state_machine;
+
+use std::fmt;
+
+use replica::NodeId;
+use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
+
+use self::election_safety::ElectionSafety;
+use self::leader_completeness::LeaderCompleteness;
+use self::log_matching::LogMatching;
+use self::one_vote::OneVote;
+use self::state_machine::StateMachine;
+use crate::history::History;
+use crate::limits;
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Nanoseconds of true time since the run began.
+    pub at_ns: u64,
+    /// Which one.
+    pub property: &'static str,
+    /// What was seen instead.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.at_ns / 1_000_000_000, self.at_ns / 1_000_000 % 1000);
+        write!(f, "{seconds}.{millis:03} s: {}: {}", self.property, self.what)
+    }
+}
+
+/// How a replica came by a state that it showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// It came off the disk, at a start.
+    Disk,
+    /// It is the newest.
+    Newest,
+    /// It answers a read, and there may be a newer one by now.
+    Read,
+}
+
+/// A state that a replica showed.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Who.
+    pub node: NodeId,
+    /// How it came by it.
+    pub whence: Whence,
+    /// The last entry in it.
+    pub applied: u64,
+    /// The state.
+    pub state: model::State,
+}
+
+/// All checkers of one run.
+#[derive(Debug, Default)]
+pub struct Checker {
+    election_safety: ElectionSafety,
+    one_vote: OneVote,
+    log_matching: LogMatching,
+    leader_completeness: LeaderCompleteness,
+    state_machine: StateMachine,
+    history: History,
+    violations: Vec<Violation>,
+}
+
+/// What one property says of one observation.
+type Verdict = Result<(), String>;
+
+impl Checker {
+    /// What was violated so far, the first [`limits::VIOLATIONS_KEPT_MAX`].
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// The last entry known to be agreed.
+    pub fn agreed(&self) -> Option<u64> {
+        self.state_machine.agreed()
+    }
+
+    /// The state after everything known to be agreed.
+    pub fn agreed_state(&self) -> model::State {
+        self.state_machine.state()
+    }
+
+    /// Takes in a verdict of somebody else.
+    pub fn violated(&mut self, at_ns: u64, property: &'static str, what: String) {
+        if self.violations.len() < limits::VIOLATIONS_KEPT_MAX {
+            self.violations.push(Violation { at_ns, property, what });
+        }
+    }
+
+    fn rule(&mut self, at_ns: u64, property: &'static str, verdict: Verdict) {
+        if let Err(what) = verdict {
+            self.violated(at_ns, property, what);
+        }
+    }
+
+    /// A replica sent a request to another.
+    pub fn sent(&mut self, at_ns: u64, from: NodeId, request: &PeerRequest) {
+        match request {
+            PeerRequest::AppendEntries(append) => self.append_sent(at_ns, from, append),
+            PeerRequest::Vote(ballot) => {
+                let verdict = self.one_vote.voted(from, ballot.vote);
+                self.rule(at_ns, one_vote::NAME, verdict);
+            }
+            PeerRequest::SnapshotChunk(chunk) => {
+                let verdict = self.election_safety.leads(from, chunk.vote);
+                self.rule(at_ns, election_safety::NAME, verdict);
+                if let Some(id) = chunk.last_log_id {
+                    self.commit(at_ns, id);
+                }
+            }
+            PeerRequest::PreVote(_)
+            | PeerRequest::TransferLeader(_)
+            | PeerRequest::Propose(_)
+            | PeerRequest::ReadIndex
+            | PeerRequest::Soft(_) => {}
+        }
+    }
+
+    fn append_sent(&mut self, at_ns: u64, from: NodeId, append: &AppendEntries) {
+        let verdict = self.election_safety.leads(from, append.vote);
+        self.rule(at_ns, election_safety::NAME, verdict);
+        let verdict = self.log_matching.sent(append);
+        self.rule(at_ns, log_matching::NAME, verdict);
+        let agreed = self.state_machine.agreed();
+        let verdict = self.leader_completeness.sent(append, agreed);
+        self.rule(at_ns, leader_completeness::NAME, verdict);
+        if let Some(id) = append.committed {
+            self.commit(at_ns, id);
+        }
+    }
+
+    /// Somebody claims that an entry is agreed.
+    fn commit(&mut self, at_ns: u64, id: replica::wire::LogId) {
+        let chain = match self.state_machine.chain(&self.log_matching, id) {
+            Ok(chain) => chain,
+            Err(what) => return self.violated(at_ns, state_machine::NAME, what),
+        };
+        for (id, entry) in chain {
+            let outcome = self.state_machine.apply(id, entry.proposal.as_ref());
+            if let (Some(bytes), Some(outcome)) = (&entry.proposal, outcome) {
+                let verdict = self.history.agreed(id.index, &bytes.0, outcome);
+                self.rule(at_ns, acknowledged::NAME, verdict);
+            }
+            let verdict = model_invariants::check(id.index, self.state_machine.latest());
+            self.rule(at_ns, model_invariants::NAME, verdict);
+        }
+        for verdict in self.state_machine.check_waiting() {
+            self.rule(at_ns, state_machine::NAME, Err(verdict));
+        }
+    }
+
+    /// A replica answered a request. `durable_log` is the highest entry that its disk has ever
+    /// synced.
+    pub fn answered(
+        &mut self,
+        at_ns: u64,
+        by: NodeId,
+        request: &PeerRequest,
+        response: &PeerResponse,
+        durable_log: Option<u64>,
+    ) {
+        if let (PeerRequest::Vote(ballot), PeerResponse::Vote(voted)) = (request, response)
+            && voted.granted
+        {
+            let verdict = self.one_vote.voted(by, ballot.vote);
+            self.rule(at_ns, one_vote::NAME, verdict);
+        }
+        if let PeerRequest::AppendEntries(append) = request {
+            let verdict = durable_answers::answered(by, append, response, durable_log);
+            self.rule(at_ns, durable_answers::NAME, verdict);
+        }
+    }
+
+    /// A replica showed a state.
+    pub fn shown(&mut self, at_ns: u64, shown: Shown) {
+        let verdict = self.state_machine.shown(shown);
+        self.rule(at_ns, state_machine::NAME, verdict);
+    }
+
+    /// A replica began a new life: its earlier states bind it no longer.
+    pub fn restarted(&mut self, node: NodeId) {
+        self.state_machine.restarted(node);
+    }
+
+    /// What clients do, for them to write down.
+    pub fn history(&mut self) -> &mut History {
+        &mut self.history
+    }
+
+    /// How many terms had a leader.
+    pub fn terms(&self) -> usize {
+        self.election_safety.terms()
+    }
+
+    /// The properties that can be judged only when all is quiet.
+    pub fn finish(&mut self, at_ns: u64) {
+        let verdict = self.state_machine.finish();
+        self.rule(at_ns, state_machine::NAME, verdict);
+        for what in acknowledged::check(&self.history) {
+            self.violated(at_ns, acknowledged::NAME, what);
+        }
+        for what in linearizable::check(&self.history) {
+            self.violated(at_ns, linearizable::NAME, what);
+        }
+    }
+}

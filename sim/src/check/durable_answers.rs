@@ -1,0 +1,61 @@
+//! **Durable answers: a follower says that it has an entry only when its disk has synced it.**
+//!
+//! Source: Raft thesis, section 3.8 (persisted before the answer) and 10.2.1.
+
+use replica::NodeId;
+use replica::peers::{AppendEntries, Appended, PeerResponse};
+
+use super::Verdict;
+
+pub(super) const NAME: &str = "durable answers";
+
+/// `by` answered an append, when its disk had synced entries up to `durable_log`, ever.
+pub(super) fn answered(
+    by: NodeId,
+    append: &AppendEntries,
+    response: &PeerResponse,
+    durable_log: Option<u64>,
+) -> Verdict {
+    let claimed = match response {
+        PeerResponse::AppendEntries(Appended::All) => append.entries.last().map(|e| e.log_id),
+        PeerResponse::AppendEntries(Appended::Through(id)) => *id,
+        PeerResponse::AppendEntries(Appended::Conflict | Appended::HigherVote(_))
+        | PeerResponse::Vote(_)
+        | PeerResponse::TransferLeader(_)
+        | PeerResponse::Snapshot(_)
+        | PeerResponse::Propose(_)
+        | PeerResponse::ReadIndex(_)
+        | PeerResponse::Soft(_)
+        | PeerResponse::Failed(_) => None,
+    };
+    match claimed {
+        Some(id) if Some(id.index) > durable_log => Err(format!(
+            "node {by} says that it has entry {id}, and its disk has synced up to {durable_log:?}"
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use replica::wire::{Body, Entry, LogId, Vote};
+
+    use super::*;
+
+    #[test]
+    fn an_answer_before_the_sync_is_seen() {
+        let log_id = LogId { term: 1, index: 7 };
+        let append = AppendEntries {
+            vote: Vote { term: 1, node: 1, committed: true },
+            previous: None,
+            entries: vec![Entry { log_id, body: Body::Blank }],
+            committed: None,
+        };
+        let all = PeerResponse::AppendEntries(Appended::All);
+        let conflict = PeerResponse::AppendEntries(Appended::Conflict);
+        assert!(answered(2, &append, &all, Some(7)).is_ok());
+        assert!(answered(2, &append, &all, Some(6)).is_err());
+        assert!(answered(2, &append, &all, None).is_err());
+        assert!(answered(2, &append, &conflict, None).is_ok());
+    }
+}

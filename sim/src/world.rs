@@ -1,0 +1,211 @@
+//! A world: replicas on simulated disks and a simulated network, clients, and what goes wrong.
+//!
+//! A run has two phases. First things break, and whatever happens must be safe. Then everything
+//! is mended, and the cluster must come right within a bound of virtual time, twice: the second
+//! time after all nodes lost power at once.
+
+mod disk;
+mod heal;
+mod mix;
+mod nemesis;
+mod node;
+mod peers;
+mod workload;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft_rt::AsyncRuntime;
+use replica::NodeId;
+
+use self::mix::either_way;
+pub use self::mix::{Mix, Weights};
+use self::nemesis::Nemesis;
+use self::node::NodeState;
+use crate::check::{Checker, Violation};
+use crate::disk::Disk;
+use crate::network::{Links, Network};
+use crate::rng::{Rng, nanos};
+use crate::runtime::{self, Clock, Group, SimRuntime};
+use crate::trace::{Listener, Trace};
+
+/// What travels between nodes.
+type Bytes = Arc<[u8]>;
+
+/// What everything in a run shares.
+struct World {
+    seed: u64,
+    mix: Mix,
+    network: Network<Bytes, Bytes>,
+    nodes: Mutex<BTreeMap<NodeId, NodeState>>,
+    checker: Mutex<Checker>,
+    /// The times that proposals carry: no two the same, so that no two have the same bytes.
+    stamps: Mutex<BTreeSet<u64>>,
+    /// Set when clients are to stop.
+    quiet: AtomicBool,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// The hash of every poll and event.
+    pub hash: u64,
+    /// How many polls there were.
+    pub polls: u64,
+    /// Virtual time, from beginning to end.
+    pub elapsed: Duration,
+    /// How often each event happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The longest that the cluster took to come right.
+    pub healed_within: Option<Duration>,
+    /// The last entry agreed.
+    pub agreed: Option<u64>,
+    /// What did not hold.
+    pub violations: Vec<Violation>,
+}
+
+/// Runs the world of a seed from beginning to end. The listener is told every event.
+pub fn run(seed: u64, listener: Option<Listener>) -> Report {
+    let mut runtime = SimRuntime::with_seed(seed);
+    if let Some(listener) = listener {
+        runtime.listen(listener);
+    }
+    let world = Arc::new(World::new(seed));
+    let healed_within = runtime.block_on(world.clone().unfold());
+    let checker = world.checker();
+    let panics = runtime.panics().into_iter().map(|panic| Violation {
+        at_ns: panic.at_ns,
+        property: "nothing panics",
+        what: format!("{}: {}", panic.group, panic.message),
+    });
+    let violations = panics.chain(checker.violations().iter().cloned()).collect();
+    let report = |trace: &Trace| Report {
+        seed,
+        hash: trace.hash(),
+        polls: trace.polls(),
+        elapsed: runtime.elapsed(),
+        counts: trace.counts().clone(),
+        healed_within,
+        agreed: checker.agreed(),
+        violations,
+    };
+    runtime.trace(report)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mix = Mix::draw(&mut Rng::stream(seed, "mix"));
+        let links = Links::new(mix.weather, Rng::stream(seed, "links"));
+        let world = Self {
+            seed,
+            mix,
+            network: Network::new(links),
+            nodes: Mutex::default(),
+            checker: Mutex::default(),
+            stamps: Mutex::default(),
+            quiet: AtomicBool::new(false),
+        };
+        for id in 1..=world.mix.voters {
+            world.add_node(id);
+        }
+        world
+    }
+
+    /// A new node with an empty disk, down.
+    fn add_node(&self, id: NodeId) {
+        let mut rng = Rng::stream(self.seed, &format!("node-{id}"));
+        let drift_ppm = either_way(&mut rng, self.mix.drift_ppm_max);
+        let node = NodeState {
+            disk: Disk::new(self.mix.wear, Rng::stream(self.seed, &format!("disk-{id}"))),
+            clock: Clock::drifting(i32::try_from(drift_ppm).expect("drift is below a million")),
+            wall_off_ms: either_way(&mut rng, self.mix.wall_off_ms_max),
+            lives: 0,
+            life: None,
+            retired: false,
+        };
+        let earlier = self.nodes().insert(id, node);
+        assert!(earlier.is_none(), "node ids are never used again");
+    }
+
+    /// From beginning to end. Returns the longest that healing took, unless it failed.
+    async fn unfold(self: Arc<Self>) -> Option<Duration> {
+        for id in 1..=self.mix.voters {
+            self.start(id);
+        }
+        let people = runtime::new_group("clients", Clock::default());
+        for number in 0..self.mix.clients {
+            drop(runtime::spawn_in(people, workload::client(self.clone(), number)));
+        }
+        Nemesis::new(self.clone()).rage().await;
+        self.quiet.store(true, Ordering::Relaxed);
+        let mut healed = self.heal().await;
+        if healed.is_some() {
+            runtime::event("power_cut", &[]);
+            let all: Vec<NodeId> = self.nodes().keys().copied().collect();
+            for id in &all {
+                self.crash(*id);
+            }
+            healed = healed.max(self.heal().await);
+            self.check(Checker::finish);
+        }
+        self.end();
+        healed
+    }
+
+    /// Lets go of every node: they hold the world that holds them.
+    fn end(&self) {
+        let ids: Vec<NodeId> = self.nodes().keys().copied().collect();
+        for id in ids {
+            self.crash(id);
+        }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, NodeState>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checker(&self) -> MutexGuard<'_, Checker> {
+        self.checker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the checkers, at this moment.
+    fn check<T>(&self, tell: impl FnOnce(&mut Checker, u64) -> T) -> T {
+        let mut checker = self.checker();
+        let before = checker.violations().len();
+        let told = tell(&mut checker, nanos(runtime::true_time()));
+        for _ in before..checker.violations().len() {
+            runtime::event("violated", &[]);
+        }
+        told
+    }
+
+    fn violated(&self, property: &'static str, what: String) {
+        self.check(|checker, at_ns| checker.violated(at_ns, property, what));
+    }
+
+    /// Whether there is anything left to learn from this run: its first violation ends it.
+    fn broken(&self) -> bool {
+        !self.checker().violations().is_empty() || !runtime::panics().is_empty()
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// Waits in the world's own, true time.
+    async fn pause(duration: Duration) {
+        debug_assert_eq!(runtime::current_group(), Group::WORLD);
+        SimRuntime::sleep(duration).await;
+    }
+}

@@ -1,0 +1,220 @@
+//! A replica's disk in the simulated world: its tables on a [`Disk`](crate::disk::Disk).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::{Bound, Range};
+
+use replica::disk::{Batch, Change, Done, LogRecord, Meta, Row};
+
+use crate::disk::{Disk, DiskError, Image};
+use crate::runtime;
+
+/// What a replica keeps.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    log: BTreeMap<u64, Vec<u8>>,
+    meta: BTreeMap<Meta, Vec<u8>>,
+    rows: BTreeMap<(u64, Vec<u8>), Vec<u8>>,
+    /// The highest index ever put into the log, whether it is there yet or not.
+    log_highest: Option<u64>,
+}
+
+impl Tables {
+    /// The highest index ever put into the log, even if it was truncated or purged since.
+    pub(super) fn log_highest(&self) -> Option<u64> {
+        self.log_highest
+    }
+}
+
+impl Image for Tables {
+    type Batch = Batch;
+
+    fn change(&mut self, batch: &Batch) {
+        for change in &batch.0 {
+            match change {
+                Change::PutLog { index, bytes } => {
+                    self.log.insert(*index, bytes.clone());
+                    self.log_highest = self.log_highest.max(Some(*index));
+                }
+                Change::TruncateLog { index } => {
+                    self.log.split_off(index);
+                }
+                Change::PurgeLog { index } => {
+                    self.log = self.log.split_off(&index.saturating_add(1));
+                }
+                Change::PutMeta { meta, bytes } => {
+                    self.meta.insert(*meta, bytes.clone());
+                }
+                Change::PutRow { generation, key, value } => {
+                    self.rows.insert((*generation, key.clone()), value.clone());
+                }
+                Change::RemoveRow { generation, key } => {
+                    self.rows.remove(&(*generation, key.clone()));
+                }
+                Change::RemoveGenerations { generations } => {
+                    self.rows.retain(|(of, _), _| !generations.contains(of));
+                }
+            }
+        }
+    }
+}
+
+/// One life's hold on a replica's disk.
+#[derive(Clone)]
+pub(super) struct SimDisk(pub(super) Disk<Tables>);
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimDisk")
+    }
+}
+
+fn failed(error: DiskError) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Takes items until they weigh `bytes_max`, the first in any case.
+fn page<T>(
+    items: impl Iterator<Item = T>,
+    weigh: impl Fn(&T) -> usize,
+    bytes_max: usize,
+) -> Vec<T> {
+    let mut total = 0;
+    let mut page = Vec::new();
+    for item in items {
+        total += weigh(&item);
+        page.push(item);
+        if total >= bytes_max {
+            break;
+        }
+    }
+    page
+}
+
+impl replica::disk::Disk for SimDisk {
+    fn write(&self, batch: Batch) -> io::Result<()> {
+        for change in &batch.0 {
+            match change {
+                Change::TruncateLog { index } => {
+                    runtime::event("log_truncated", &[("from", *index)]);
+                }
+                Change::PurgeLog { index } => {
+                    runtime::event("log_purged", &[("through", *index)]);
+                }
+                Change::PutLog { .. }
+                | Change::PutMeta { .. }
+                | Change::PutRow { .. }
+                | Change::RemoveRow { .. }
+                | Change::RemoveGenerations { .. } => {}
+            }
+        }
+        self.0.write(batch).map_err(failed)
+    }
+
+    fn sync(&self, done: Done<()>) {
+        self.0.sync(|synced| done(synced.map_err(failed)));
+    }
+
+    fn meta(&self, meta: Meta) -> io::Result<Option<Vec<u8>>> {
+        self.0.read(|tables| tables.meta.get(&meta).cloned()).map_err(failed)
+    }
+
+    fn last_log(&self) -> io::Result<Option<LogRecord>> {
+        let last = |tables: &Tables| {
+            let last = tables.log.last_key_value();
+            last.map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() })
+        };
+        self.0.read(last).map_err(failed)
+    }
+
+    fn read_log(&self, indexes: Range<u64>, bytes_max: usize, done: Done<Vec<LogRecord>>) {
+        let read = |tables: &Tables| {
+            // A reversed range would panic and holds nothing.
+            let entries = (indexes.start < indexes.end).then(|| tables.log.range(indexes));
+            let records = entries
+                .into_iter()
+                .flatten()
+                .map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() });
+            page(records, |record| record.bytes.len(), bytes_max)
+        };
+        self.0.read_later(read, |records| done(records.map_err(failed)));
+    }
+
+    fn read_rows(
+        &self,
+        generation: u64,
+        after: Option<Vec<u8>>,
+        bytes_max: usize,
+        done: Done<Vec<Row>>,
+    ) {
+        let read = |tables: &Tables| {
+            let from = match after {
+                None => Bound::Included((generation, Vec::new())),
+                Some(key) => Bound::Excluded((generation, key)),
+            };
+            let rows = tables
+                .rows
+                .range((from, Bound::Unbounded))
+                .take_while(|((of, _), _)| *of == generation)
+                .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
+            page(rows, |row| row.key.len() + row.value.len(), bytes_max)
+        };
+        self.0.read_later(read, |rows| done(rows.map_err(failed)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use openraft_rt::AsyncRuntime;
+    use replica::disk::Disk as _;
+
+    use super::*;
+    use crate::disk::Wear;
+    use crate::rng::Rng;
+    use crate::runtime::SimRuntime;
+
+    fn row(generation: u64, key: u8) -> Change {
+        Change::PutRow { generation, key: vec![key], value: vec![key; 10] }
+    }
+
+    #[test]
+    fn rows_are_read_in_pages_of_one_generation() {
+        SimRuntime::with_seed(1).block_on(async {
+            let disk = SimDisk(Disk::new(Wear::NEW, Rng::stream(1, "disk")));
+            disk.write(Batch(vec![row(1, 1), row(2, 3), row(2, 1), row(2, 2), row(3, 9)])).unwrap();
+            let read = async |after: Option<Vec<u8>>, bytes_max| {
+                let found = Arc::new(Mutex::new(Vec::new()));
+                let into = found.clone();
+                let done: Done<Vec<Row>> = Box::new(move |rows| {
+                    into.lock().unwrap().extend(rows.unwrap().into_iter().map(|row| row.key[0]));
+                });
+                disk.read_rows(2, after, bytes_max, done);
+                SimRuntime::sleep(2 * Wear::NEW.read_max).await;
+                found.lock().unwrap().clone()
+            };
+            assert_eq!(read(None, 1000).await, [1, 2, 3]);
+            assert_eq!(read(None, 12).await, [1, 2]);
+            assert_eq!(read(Some(vec![2]), 12).await, [3]);
+            assert_eq!(read(Some(vec![3]), 12).await, [0_u8; 0]);
+        });
+    }
+
+    #[test]
+    fn the_log_is_cut_at_both_ends() {
+        let disk = SimDisk(Disk::new(Wear::NEW, Rng::stream(1, "disk")));
+        SimRuntime::with_seed(1).block_on(async {
+            for index in 0..10 {
+                disk.write(Batch::of(Change::PutLog { index, bytes: vec![0] })).unwrap();
+            }
+            disk.write(Batch::of(Change::PurgeLog { index: 3 })).unwrap();
+            disk.write(Batch::of(Change::TruncateLog { index: 7 })).unwrap();
+        });
+        assert_eq!(disk.last_log().unwrap().map(|record| record.index), Some(6));
+        let kept = disk.0.inspect(|tables| tables.log.keys().copied().collect::<Vec<_>>());
+        assert_eq!(kept, [4, 5, 6]);
+        assert_eq!(disk.0.inspect(Tables::log_highest), Some(9));
+    }
+}

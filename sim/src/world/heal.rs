@@ -1,0 +1,141 @@
+//! The second phase: everything is mended, and the cluster must come right.
+//!
+//! It has come right when every member has had a command of its own agreed, and all of them show
+//! the same entry, which is the last one agreed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Command;
+use openraft_rt::AsyncRuntime;
+use replica::NodeId;
+use replica::status::Role;
+
+use super::World;
+use super::node::SimReplica;
+use crate::check::Whence;
+use crate::disk::Wear;
+use crate::limits;
+use crate::network::Weather;
+use crate::runtime::{self, SimRuntime};
+
+const NAME: &str = "comes right";
+
+impl World {
+    /// Mends everything and waits. Returns how long it took, or none if it did not come right.
+    pub(super) async fn heal(self: &Arc<Self>) -> Option<Duration> {
+        if self.broken() {
+            return None;
+        }
+        runtime::event("mended", &[]);
+        self.network.with_links(|links| {
+            links.mend_all();
+            links.set_weather(Weather::FAIR);
+        });
+        let all: Vec<NodeId> = self.nodes().keys().copied().collect();
+        for id in all {
+            self.nodes()[&id].disk.set_wear(Wear::NEW);
+            self.start(id);
+        }
+        let began = runtime::true_time();
+        let came_right = SimRuntime::timeout(limits::HEAL_MAX, self.come_right()).await;
+        let took = runtime::true_time() - began;
+        if self.broken() {
+            return None;
+        }
+        if came_right.is_err() {
+            let what = format!("not within {} s: {}", took.as_secs(), self.describe());
+            self.violated(NAME, what);
+            return None;
+        }
+        for id in self.up() {
+            if let Some((_, replica)) = self.replica(id) {
+                self.show(&replica, Whence::Newest);
+            }
+        }
+        runtime::event("came_right", &[("ms", u64::try_from(took.as_millis()).unwrap_or(0))]);
+        Some(took)
+    }
+
+    async fn come_right(self: &Arc<Self>) {
+        let mut probed = BTreeMap::new();
+        while !self.broken() {
+            Self::pause(limits::HEAL_LOOK).await;
+            let Some(members) = self.members() else { continue };
+            let Some(id) = members.iter().find(|id| !probed.contains_key(*id)) else {
+                if self.agree(&members) {
+                    return;
+                }
+                continue;
+            };
+            if let Some(number) = self.probe(*id).await {
+                probed.insert(*id, number);
+            }
+        }
+    }
+
+    /// The members that the leader knows of, if there is one and all of them are up.
+    fn members(&self) -> Option<Vec<NodeId>> {
+        let up = self.up();
+        let members: Vec<NodeId> =
+            self.leader()?.status().members.iter().map(|member| member.id).collect();
+        members.iter().all(|id| up.contains(id)).then_some(members)
+    }
+
+    /// Has a command agreed through node `id`.
+    async fn probe(self: &Arc<Self>, id: NodeId) -> Option<()> {
+        let proposal = self.proposal(id, vec![Command::InitCluster { salt: 1 }]);
+        let answer = self.propose(id, proposal, limits::HEAL_MAX).await;
+        answer.then_some(())
+    }
+
+    /// Whether all members show the last entry agreed.
+    fn agree(&self, members: &[NodeId]) -> bool {
+        let agreed = self.checker().agreed();
+        let shows =
+            |id: &NodeId| self.replica(*id).is_some_and(|(_, r)| r.read_stale().applied == agreed);
+        agreed.is_some() && members.iter().all(shows)
+    }
+
+    /// The replica that leads, as far as it knows: of two, the one of the later term.
+    pub(super) fn leader(&self) -> Option<SimReplica> {
+        let replicas = self.up().into_iter().filter_map(|id| self.replica(id));
+        replicas
+            .map(|(_, replica)| (replica.status(), replica))
+            .filter(|(status, _)| status.role == Role::Leader)
+            .max_by_key(|(status, _)| status.term)
+            .map(|(_, replica)| replica)
+    }
+
+    /// How every node stands, in a line each.
+    fn describe(&self) -> String {
+        let mut lines = vec![format!("agreed through {:?}", self.checker().agreed())];
+        for id in self.nodes().keys().copied().collect::<Vec<_>>() {
+            lines.push(match self.replica(id) {
+                None => format!("node {id} is down"),
+                Some((_, replica)) => {
+                    let s = replica.status();
+                    let members: Vec<String> = s
+                        .members
+                        .iter()
+                        .map(|m| format!("{}{}", m.id, if m.voter { "v" } else { "l" }))
+                        .collect();
+                    format!(
+                        "node {id} is {:?} of term {}, leader {:?}, last {:?}, committed {:?}, \
+                         applied {:?}, joint {}, members {}",
+                        s.role,
+                        s.term,
+                        s.leader,
+                        s.last_log,
+                        s.committed,
+                        s.applied,
+                        s.joint,
+                        members.join(" ")
+                    )
+                }
+            });
+        }
+        lines.join("\n    ")
+    }
+}

@@ -1,0 +1,101 @@
+//! The mix of one run: how large a world, how bad its weather, which faults and how often. All
+//! drawn from the seed, each run its own.
+
+use std::time::Duration;
+
+use replica::{Config, NodeId};
+
+use crate::disk::Wear;
+use crate::network::Weather;
+use crate::rng::{PerMillion, Rng};
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// How many replicas vote at first; their ids are 1 and up.
+    pub voters: NodeId,
+    /// How many clients there are.
+    pub clients: u64,
+    /// How long things break.
+    pub break_for: Duration,
+    /// How messages fare while they do.
+    pub weather: Weather,
+    /// How disks fare while they do.
+    pub wear: Wear,
+    /// How far clocks drift, in parts of a million, either way.
+    pub drift_ppm_max: u64,
+    /// How far clocks are wrong about the date, in milliseconds, either way.
+    pub wall_off_ms_max: u64,
+    /// The longest that a client thinks between two operations.
+    pub think_max: Duration,
+    /// The longest pause between two faults.
+    pub pause_max: Duration,
+    /// How often each kind of fault is chosen, against the others.
+    pub weights: Weights,
+    /// Entries between two snapshots.
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot.
+    pub snapshot_entries_kept: u64,
+}
+
+/// How often each kind of fault is chosen, against the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights {
+    /// Links are cut.
+    pub cut: u64,
+    /// Links are mended.
+    pub mend: u64,
+    /// Nodes crash.
+    pub crash: u64,
+    /// The leader is asked to hand over.
+    pub transfer: u64,
+    /// Weather and wear change.
+    pub change: u64,
+    /// Members come, go, are promoted or demoted.
+    pub members: u64,
+}
+
+impl Mix {
+    /// The mix of a seed.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let snapshot_entries = *rng.pick(&[20, 100, 500]);
+        Self {
+            voters: *rng.pick(&[3, 3, 3, 5]),
+            clients: 1 + rng.below(6),
+            break_for: Duration::from_secs(30 + rng.below(60)),
+            weather: Weather::draw(rng),
+            wear: Wear::draw(rng),
+            drift_ppm_max: *rng.pick(&[0, 200, 50_000]),
+            wall_off_ms_max: *rng.pick(&[0, 500, 60_000]),
+            think_max: Duration::from_millis(*rng.pick(&[5, 50, 500])),
+            pause_max: Duration::from_millis(*rng.pick(&[500, 2_000, 8_000])),
+            weights: Weights {
+                cut: *rng.pick(&[0, 2, 6]),
+                mend: *rng.pick(&[1, 3]),
+                crash: *rng.pick(&[0, 2, 6]),
+                transfer: *rng.pick(&[0, 1, 2]),
+                change: *rng.pick(&[0, 1]),
+                members: *rng.pick(&[0, 0, 2]),
+            },
+            snapshot_entries,
+            snapshot_entries_kept: rng.below(snapshot_entries),
+        }
+    }
+
+    /// What replica `id` is told.
+    pub fn config(&self, id: NodeId) -> Config {
+        Config {
+            snapshot_entries: self.snapshot_entries,
+            snapshot_entries_kept: self.snapshot_entries_kept,
+            snapshot_lag_entries: 2 * self.snapshot_entries,
+            purge_entries_min: 1,
+            ..Config::new(id)
+        }
+    }
+}
+
+/// A number of `max` at most, either way.
+pub(super) fn either_way(rng: &mut Rng, max: u64) -> i64 {
+    let size = i64::try_from(rng.below(max + 1)).expect("bounds are small");
+    if rng.chance(PerMillion(500_000)) { size } else { -size }
+}

@@ -1,0 +1,264 @@
+//! What goes wrong, one thing after another, until the first phase is over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use replica::NodeId;
+use replica::membership::ChangeError;
+
+use super::World;
+use super::node::{SimReplica, address};
+use crate::disk::Wear;
+use crate::limits;
+use crate::network::{Links, Weather};
+use crate::rng::{PerMillion, Rng};
+use crate::runtime::{self, Group};
+
+const HALF: PerMillion = PerMillion(500_000);
+
+/// Draws the faults of a run.
+pub(super) struct Nemesis {
+    world: Arc<World>,
+    rng: Rng,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Cut,
+    Mend,
+    Crash,
+    Transfer,
+    Change,
+    Members,
+}
+
+impl Nemesis {
+    pub(super) fn new(world: Arc<World>) -> Self {
+        let rng = Rng::stream(world.seed, "nemesis");
+        Self { world, rng }
+    }
+
+    /// Breaks things for as long as the mix says, or until something is found.
+    pub(super) async fn rage(mut self) {
+        let until = runtime::true_time() + self.world.mix.break_for;
+        while runtime::true_time() < until && !self.world.broken() {
+            let pause = self.rng.between(Duration::ZERO, self.world.mix.pause_max);
+            World::pause(pause).await;
+            match self.choose() {
+                Fault::Cut => self.cut(),
+                Fault::Mend => self.mend(),
+                Fault::Crash => self.crash(),
+                Fault::Transfer => self.transfer(),
+                Fault::Change => self.change(),
+                Fault::Members => self.members(),
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Fault {
+        let weights = self.world.mix.weights;
+        let faults = [
+            (weights.cut, Fault::Cut),
+            (weights.mend, Fault::Mend),
+            (weights.crash, Fault::Crash),
+            (weights.transfer, Fault::Transfer),
+            (weights.change, Fault::Change),
+            (weights.members, Fault::Members),
+        ];
+        let mut draw = self.rng.below(faults.iter().map(|(weight, _)| weight).sum());
+        for (weight, fault) in faults {
+            if draw < weight {
+                return fault;
+            }
+            draw -= weight;
+        }
+        unreachable!("the draw is below the sum of the weights")
+    }
+
+    fn all(&self) -> Vec<NodeId> {
+        let nodes = self.world.nodes();
+        nodes.iter().filter(|(_, node)| !node.retired).map(|(id, _)| *id).collect()
+    }
+
+    fn cut(&mut self) {
+        let mut all = self.all();
+        self.rng.shuffle(&mut all);
+        let leader = self.world.leader().map(|replica| replica.id());
+        let (name, cuts): (&'static str, Vec<(NodeId, NodeId)>) = match self.rng.below(4) {
+            0 => {
+                let (some, others) = all.split_at(1 + self.rng.index(all.len() - 1));
+                let across =
+                    |a: &NodeId| others.iter().flat_map(|b| [(*a, *b), (*b, *a)]).collect();
+                ("split", some.iter().flat_map(|a| -> Vec<_> { across(a) }).collect())
+            }
+            1 => {
+                let lonely = leader.unwrap_or(all[0]);
+                let around = |b: &NodeId| [(lonely, *b), (*b, lonely)];
+                ("isolated", all.iter().filter(|b| **b != lonely).flat_map(around).collect())
+            }
+            2 => {
+                let deaf = if self.rng.chance(HALF) { leader.unwrap_or(all[0]) } else { all[0] };
+                let others = all.iter().filter(|b| **b != deaf);
+                if self.rng.chance(HALF) {
+                    ("deafened", others.map(|b| (*b, deaf)).collect())
+                } else {
+                    ("muted", others.map(|b| (deaf, *b)).collect())
+                }
+            }
+            _ => {
+                let mut one_way = Vec::new();
+                for from in &all {
+                    for to in &all {
+                        if from != to && self.rng.chance(PerMillion(250_000)) {
+                            one_way.push((*from, *to));
+                        }
+                    }
+                }
+                ("tangled", one_way)
+            }
+        };
+        runtime::event(name, &[("links", cuts.len() as u64)]);
+        self.world.network.with_links(|links| {
+            if self.rng.chance(HALF) {
+                links.mend_all(); // otherwise it comes on top of what is cut already
+            }
+            cuts.iter().for_each(|(from, to)| links.cut(*from, *to));
+        });
+    }
+
+    fn mend(&mut self) {
+        runtime::event("links_mended", &[]);
+        self.world.network.with_links(Links::mend_all);
+    }
+
+    fn crash(&mut self) {
+        let mut victims = self.all();
+        self.rng.shuffle(&mut victims);
+        let leader = self.world.leader().map(|replica| replica.id());
+        match (self.rng.below(8), leader) {
+            (0, _) => runtime::event("crash_of_all", &[]),
+            (1..=3, Some(leader)) => {
+                runtime::event("crash_of_leader", &[]);
+                victims = vec![leader];
+            }
+            (4, _) => victims.truncate(victims.len().div_ceil(2)),
+            _ => victims.truncate(1),
+        }
+        let together = self.rng.between(Duration::ZERO, Duration::from_secs(5));
+        for id in victims {
+            let apart = self.rng.between(Duration::ZERO, Duration::from_secs(10));
+            let pause = if self.rng.chance(HALF) { together } else { apart };
+            self.world.reboot(id, pause);
+        }
+    }
+
+    fn transfer(&mut self) {
+        let Some(leader) = self.world.leader() else { return };
+        let to = *self.rng.pick(&self.all());
+        runtime::event("transfer_asked", &[("from", leader.id()), ("to", to)]);
+        drop(self.world.at(leader.id(), |replica| async move {
+            let name = match replica.transfer_leadership(to).await {
+                Ok(()) => "transfer_done",
+                Err(ChangeError::NotLeader { .. } | ChangeError::Refused(_)) => "transfer_refused",
+                Err(ChangeError::Unknown(_)) => "transfer_unknown",
+            };
+            runtime::event(name, &[]);
+        }));
+    }
+
+    fn change(&mut self) {
+        runtime::event("weather_changed", &[]);
+        let weather = Weather::draw(&mut self.rng);
+        self.world.network.with_links(|links| links.set_weather(weather));
+        for node in self.world.nodes().values() {
+            node.disk.set_wear(Wear::draw(&mut self.rng));
+        }
+    }
+
+    fn members(&mut self) {
+        let Some(leader) = self.world.leader() else { return };
+        let members = leader.status().members;
+        let voters: Vec<NodeId> = members.iter().filter(|m| m.voter).map(|m| m.id).collect();
+        let learners: Vec<NodeId> = members.iter().filter(|m| !m.voter).map(|m| m.id).collect();
+        match self.rng.below(4) {
+            0 if members.len() < limits::MEMBERS_MAX => self.join(&leader),
+            1 if !learners.is_empty() => {
+                let id = *self.rng.pick(&learners);
+                self.ask(&leader, "promote", move |replica| async move {
+                    replica.promote(BTreeSet::from([id])).await
+                });
+            }
+            2 if voters.len() > limits::VOTERS_MIN => {
+                let id = *self.rng.pick(&voters);
+                self.ask(&leader, "demote", move |replica| async move {
+                    replica.demote(BTreeSet::from([id])).await
+                });
+            }
+            3 if members.len() > limits::VOTERS_MIN => {
+                let id = members[self.rng.index(members.len())].id;
+                if voters.contains(&id) && voters.len() <= limits::VOTERS_MIN {
+                    return;
+                }
+                self.remove(&leader, id);
+            }
+            _ => {}
+        }
+    }
+
+    fn join(&mut self, leader: &SimReplica) {
+        let id = 1 + self.world.nodes().keys().copied().max().unwrap_or(0);
+        self.world.add_node(id);
+        self.world.start(id);
+        let caught_up = self.rng.chance(HALF);
+        self.ask(leader, "join", move |replica| async move {
+            replica.add_learner(id, address(id), caught_up).await
+        });
+    }
+
+    fn remove(&mut self, leader: &SimReplica, id: NodeId) {
+        let asked = self.world.at(leader.id(), |replica| async move {
+            let removed = replica.remove(BTreeSet::from([id])).await;
+            tell("remove", &removed);
+            removed.is_ok()
+        });
+        let Some(asked) = asked else { return };
+        let world = self.world.clone();
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            if asked.await == Ok(true) {
+                if let Some(node) = world.nodes().get_mut(&id) {
+                    node.retired = true;
+                }
+                world.crash(id);
+            }
+        }));
+    }
+
+    fn ask<F>(
+        &self,
+        leader: &SimReplica,
+        what: &'static str,
+        change: impl FnOnce(SimReplica) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), ChangeError>> + Send,
+    {
+        drop(self.world.at(leader.id(), |replica| async move {
+            tell(what, &change(replica).await);
+        }));
+    }
+}
+
+fn tell(what: &'static str, changed: &Result<(), ChangeError>) {
+    let done = match what {
+        "join" => "member_joined",
+        "promote" => "member_promoted",
+        "demote" => "member_demoted",
+        _ => "member_removed",
+    };
+    let name = match changed {
+        Ok(()) => done,
+        Err(ChangeError::NotLeader { .. } | ChangeError::Refused(_)) => "member_change_refused",
+        Err(ChangeError::Unknown(_)) => "member_change_unknown",
+    };
+    runtime::event(name, &[]);
+}

@@ -1,0 +1,206 @@
+//! Commands of every kind, most of which make sense in the state at hand. Some do not, or not any
+//! more: a refusal is an answer like any other.
+
+use std::net::Ipv4Addr;
+
+use model::{
+    Action, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp, DesiredLrpUpdate, DomainName,
+    FeatureFlag, Millis, NetInfo, ProcessGuid, RunAction, State, TaskDefinition, TaskGuid,
+    TaskState,
+};
+
+use crate::limits;
+use crate::rng::{PerMillion, Rng};
+
+/// Cells that clients know of.
+const CELLS: u64 = 4;
+
+/// One command. What it makes is called `name`, which is new.
+pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
+    let choice = rng.below(100);
+    match choice {
+        0..=1 => Command::InitCluster { salt: 7 },
+        2..=9 => register_cell(rng),
+        10..=12 => Command::CellMissing { cell_id: cell(rng) },
+        13..=16 => Command::CellReturned { cell_id: cell(rng) },
+        17..=19 => {
+            Command::UpsertDomain { domain: domain(rng), ttl: Some(Millis(rng.below(20_000))) }
+        }
+        20..=21 => Command::ExpireDomain { domain: domain(rng) },
+        22..=23 => {
+            let enabled = rng.chance(PerMillion(500_000));
+            Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled }
+        }
+        24..=60 => task(rng, state, name),
+        _ => lrp(rng, state, name),
+    }
+}
+
+fn cell(rng: &mut Rng) -> CellId {
+    CellId::from(format!("cell-{}", rng.below(CELLS)))
+}
+
+fn domain(rng: &mut Rng) -> DomainName {
+    DomainName::from(format!("domain-{}", rng.below(3)))
+}
+
+fn action() -> Action {
+    Action::Run(RunAction {
+        path: "/bin/true".into(),
+        user: "nobody".into(),
+        ..RunAction::default()
+    })
+}
+
+fn register_cell(rng: &mut Rng) -> Command {
+    let node_id = 1 + rng.below(CELLS);
+    Command::RegisterCell {
+        cell: Box::new(Cell {
+            cell_id: cell(rng),
+            node_id,
+            address: Ipv4Addr::LOCALHOST,
+            zone: "z1".into(),
+            capacity: Capacity { memory_mb: 2048, disk_mb: 8192, containers: 50 },
+            rootfs_providers: vec!["preloaded".into()],
+            placement_tags: Vec::new(),
+            optional_placement_tags: Vec::new(),
+            health: CellHealth::Present,
+        }),
+    }
+}
+
+/// Something that moves some task on, or a new task.
+fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
+    let tasks: Vec<_> = state.tasks().collect();
+    let is_new =
+        tasks.is_empty() || tasks.len() < limits::TASKS_MAX && rng.chance(PerMillion(300_000));
+    if is_new {
+        let definition = TaskDefinition {
+            rootfs: "preloaded:busybox".into(),
+            action: Some(action()),
+            memory_mb: 16,
+            disk_mb: 16,
+            annotation: "x".repeat(rng.index(200)),
+            ..TaskDefinition::default()
+        };
+        let task_guid = TaskGuid::from(name.to_owned());
+        let definition = Box::new(definition);
+        return Command::DesireTask { task_guid, domain: domain(rng), definition };
+    }
+    let task = rng.pick(&tasks);
+    let task_guid = task.task_guid.clone();
+    if rng.chance(PerMillion(100_000)) {
+        return match rng.below(5) {
+            0 => Command::CancelTask { task_guid },
+            1 => Command::RejectTask { task_guid, reason: "no room".into() },
+            2 => Command::ExpirePendingTask { task_guid },
+            3 => Command::ExpireCompletedTask { task_guid },
+            _ => Command::DemoteResolvingTask { task_guid },
+        };
+    }
+    match &task.state {
+        TaskState::Pending { placed_on: None } => {
+            Command::PlaceTask { task_guid, cell_id: cell(rng) }
+        }
+        TaskState::Pending { placed_on: Some(cell_id) } if rng.chance(PerMillion(100_000)) => {
+            let (cell_id, reason) = (cell_id.clone(), "image missing".into());
+            Command::RejectTaskOnCell { task_guid, cell_id, reason }
+        }
+        TaskState::Pending { placed_on: Some(cell_id) } => {
+            Command::StartTask { task_guid, cell_id: cell_id.clone() }
+        }
+        TaskState::Running { cell_id } => Command::CompleteTask {
+            task_guid,
+            cell_id: cell_id.clone(),
+            failed: false,
+            failure_reason: String::new(),
+            result: "done".into(),
+        },
+        TaskState::Completed { .. } => Command::ResolvingTask { task_guid },
+        TaskState::Resolving { .. } => Command::DeleteTask { task_guid },
+    }
+}
+
+/// Something that changes what is desired, or moves some instance on.
+fn lrp(rng: &mut Rng, state: &State, name: &str) -> Command {
+    let desired: Vec<_> = state.desired_lrps().collect();
+    let is_new =
+        desired.is_empty() || desired.len() < limits::LRPS_MAX && rng.chance(PerMillion(100_000));
+    if is_new {
+        return desire(rng, name);
+    }
+    let process_guid = rng.pick(&desired).process_guid.clone();
+    match rng.below(12) {
+        0 => Command::RemoveDesiredLrp { process_guid },
+        1 => {
+            let instances = Some(i32::try_from(rng.below(5)).expect("below five"));
+            let annotation = Some(name.to_owned());
+            let update = DesiredLrpUpdate { instances, annotation, routes: None };
+            Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }
+        }
+        2..=4 => Command::CreateLrp { process_guid, index: index(rng) },
+        _ => instance(rng, state, process_guid),
+    }
+}
+
+fn index(rng: &mut Rng) -> u32 {
+    u32::try_from(rng.below(4)).expect("below four")
+}
+
+fn desire(rng: &mut Rng, name: &str) -> Command {
+    let docker = rng.chance(PerMillion(100_000));
+    let desired_lrp = Box::new(DesiredLrp {
+        process_guid: ProcessGuid::from(name.to_owned()),
+        domain: domain(rng),
+        log_guid: String::new(),
+        log_source: String::new(),
+        rootfs: if docker { "docker:///nginx#1" } else { "preloaded:busybox" }.into(),
+        rootfs_digest: None,
+        instances: i32::try_from(rng.below(4)).expect("below four"),
+        memory_mb: 32,
+        disk_mb: 32,
+        max_pids: 0,
+        cpu_weight: 1,
+        env: Vec::new(),
+        action: Some(action()),
+        ports: vec![8080],
+        routes: std::collections::BTreeMap::new(),
+        annotation: String::new(),
+        placement_tags: Vec::new(),
+        modification_tag: model::desired_lrp::ModificationTag::default(),
+    });
+    Command::DesireLrp { desired_lrp }
+}
+
+fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command {
+    let rows: Vec<_> = state.actual_lrps_of(&process_guid).collect();
+    if rows.is_empty() {
+        return Command::CreateLrp { process_guid, index: index(rng) };
+    }
+    let row = rng.pick(&rows);
+    let (key, index) = (row.key.clone(), row.key.index);
+    let Some(instance) = row.instance().cloned() else {
+        return match (row.is_unclaimed(), rng.below(4)) {
+            (true, 0) => {
+                let placement_error = "insufficient resources".into();
+                Command::FailLrp { process_guid, index, placement_error }
+            }
+            (true, _) => Command::PlaceLrp { process_guid, index, cell_id: cell(rng) },
+            (false, _) => Command::RestartLrp { process_guid, index },
+        };
+    };
+    match rng.below(8) {
+        0 => Command::CrashLrp { key, instance, reason: "exit status 1".into() },
+        1 => Command::RemoveLrp { key, instance },
+        2 => Command::RetireLrp { process_guid, index },
+        _ => Command::StartLrp {
+            key,
+            instance,
+            net_info: NetInfo {
+                address: Ipv4Addr::LOCALHOST,
+                instance_address: Ipv4Addr::LOCALHOST,
+                ports: Vec::new(),
+            },
+        },
+    }
+}
