@@ -171,7 +171,7 @@ impl Checker {
     }
 
     /// A replica answered a request. `durable_log` is the highest entry that its disk has ever
-    /// synced.
+    /// synced, or holds as rows.
     pub fn answered(
         &mut self,
         at_ns: u64,

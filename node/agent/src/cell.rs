@@ -180,9 +180,10 @@ impl<W: World> CellLoop<W> {
         }
         let this = self.clone();
         drop(W::Runtime::spawn(async move {
-            let started = match &command {
-                Command::StartTask { task_guid, .. } => Some(task_guid.clone()),
-                _ => None,
+            let started = if let Command::StartTask { task_guid, .. } = &command {
+                Some(task_guid.clone())
+            } else {
+                None
             };
             let result = this.agent.propose(command).await;
             match &result {
@@ -242,6 +243,7 @@ impl<W: World> CellLoop<W> {
 }
 
 /// The container that a report speaks of.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all commands only a cell's reports do")]
 fn subject(report: &Command) -> Option<Handle> {
     match report {
         Command::StartLrp { instance, .. }

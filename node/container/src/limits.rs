@@ -1,4 +1,6 @@
-//! Every bound of this crate, with where its number comes from.
+//! Every bound of this crate, with the reason for its figure.
+
+use std::time::Duration;
 
 // --- containers -------------------------------------------------------------------------
 
@@ -29,19 +31,19 @@ pub const SHIM_MESSAGE_BYTES_MAX: usize = 512 * 1024;
 
 /// How long a shim may take to set a container up, or to start a process in it.
 /// Measured: 10 ms; the rest is for a machine that swaps.
-pub const SHIM_REPLY_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+pub const SHIM_REPLY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a killed container may take to be gone before its shim is killed as well.
-pub const EXIT_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+pub const EXIT_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Tries to remove a cgroup whose last task is still being reaped, and the pause between two.
 pub const CGROUP_REMOVE_TRIES_MAX: u32 = 400;
 /// See [`CGROUP_REMOVE_TRIES_MAX`].
-pub const CGROUP_REMOVE_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+pub const CGROUP_REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a runtime waits for its directory: what a killed node was just starting holds the
 /// lock until it is executed.
-pub const LOCK_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Bytes of one log line; a longer one is split.
 /// Diego's streamer: `MAX_MESSAGE_SIZE`, 61440.
@@ -61,3 +63,69 @@ pub const GROUPS_MAX: usize = 1024;
 
 /// Containers torn down or adopted at the same time when a runtime opens.
 pub const RECOVER_AT_ONCE_MAX: usize = 8;
+
+// --- images: what a registry may make this machine read, keep and wait for ---------------
+
+/// A manifest or an index. The distribution specification asks registries to take at least
+/// 4 MiB; real manifests stay below 100 KiB.
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+/// An image's config. Histories of long Dockerfiles reach tens of KiB.
+pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// What is read of an answer that tells of an error.
+pub const ERROR_BODY_BYTES_MAX: u64 = 16 << 10;
+/// Layers of one image. Docker stops at 127; overlayfs takes 500 lower directories.
+pub const IMAGE_LAYERS_MAX: usize = 128;
+/// Exposed ports of one image: as many as there are.
+pub const IMAGE_PORTS_MAX: usize = 65_536;
+/// Unpacked bytes of one layer, counted as the tar declares them: the stop for a
+/// decompression bomb. The largest public layers (machine learning) unpack to about 10 GiB.
+pub const LAYER_UNPACKED_BYTES_MAX: u64 = 32 << 30;
+/// Entries of one layer: the stop for a bomb of empty files, which take inodes, not bytes.
+pub const LAYER_ENTRIES_MAX: u64 = 1_000_000;
+/// Names of one layer's directories together: they are remembered until the end, when modes and
+/// times are set.
+pub const LAYER_DIRECTORY_NAMES_BYTES_MAX: usize = 64 << 20;
+/// Directories between a layer's root and an entry, after symlinks are resolved. Keeps whatever
+/// walks the tree later (removal holds one descriptor a level) within its means.
+pub const LAYER_DEPTH_MAX: usize = 256;
+/// A path or a link's target: the kernel's PATH_MAX.
+pub const LAYER_PATH_BYTES_MAX: usize = 4096;
+/// One extension record of a tar (PAX or GNU long name). PAX carries xattrs, 64 KiB at most each
+/// on Linux (XATTR_SIZE_MAX).
+pub const LAYER_EXTENSION_BYTES_MAX: u64 = 1 << 20;
+/// Pieces of one sparse file.
+pub const LAYER_SPARSE_PIECES_MAX: usize = 65_536;
+/// Symlinks followed to make one missing parent directory: the kernel's own bound.
+pub const LAYER_SYMLINKS_MAX: usize = 40;
+/// Layers that one store downloads and unpacks at a time: Docker's default.
+pub const LAYERS_AT_ONCE_MAX: usize = 3;
+/// Pieces of body waiting between the network and the unpacking thread of one layer. A piece is
+/// what the HTTP library read at once, a few hundred KiB at most.
+pub const LAYER_CHUNKS_WAITING_MAX: usize = 16;
+/// Entries of an image index that are looked at.
+pub const INDEX_ENTRIES_MAX: usize = 1024;
+
+/// To a TCP connection with TLS agreed.
+pub const REGISTRY_CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Silence while a body is awaited.
+pub const REGISTRY_STALL_MAX: Duration = Duration::from_secs(30);
+/// A whole small exchange: a ping, a token, a manifest, a config.
+pub const REGISTRY_EXCHANGE_MAX: Duration = Duration::from_secs(60);
+/// A whole layer, with its retries: the stop for a registry that drips.
+pub const LAYER_FETCH_MAX: Duration = Duration::from_secs(3600);
+/// Tries of one request, and of one layer without progress between them: Diego's cells use 3.
+pub const REGISTRY_TRIES_MAX: u32 = 3;
+/// A layer that got this much further after a cut is not counted as a failed try.
+pub const LAYER_PROGRESS_BYTES_MIN: u64 = 1 << 20;
+/// The pause before the second try; doubled for each further one.
+pub const REGISTRY_PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// The longest pause that we choose.
+pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The longest pause that a registry may ask for with Retry-After; past it the pull fails with
+/// the time named, for whoever asked to decide.
+pub const REGISTRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// Connections to a registry that we serve, at a time.
+pub const SERVE_CONNECTIONS_MAX: usize = 64;
+/// Until a request's headers are there; an idle connection is closed after it.
+pub const SERVE_HEADER_MAX: Duration = Duration::from_secs(60);

@@ -9,8 +9,10 @@ use crate::commands::{
     actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, feature_flags, logs,
     push, scale, shell, tasks,
 };
+use crate::dev::Dev;
 use crate::failure::Failure;
 use crate::limits::TIMEOUT_DEFAULT;
+use crate::node::Node;
 use crate::output::Screen;
 use crate::units::parse_duration;
 
@@ -73,6 +75,8 @@ enum Command {
 /// What is done on this machine.
 #[derive(Debug, Subcommand)]
 enum Here {
+    Dev(Dev),
+    Node(Node),
     #[command(display_order = 100)]
     Completion(shell::Completion),
     #[command(display_order = 100)]
@@ -133,18 +137,25 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let Globals { endpoints, json, timeout } = cli.globals;
     let screen = Screen::new(json);
     match cli.command {
+        Command::Here(Here::Dev(dev)) => on_one_thread(dev.run(screen)),
+        Command::Here(Here::Node(node)) => node.run(),
         Command::Here(Here::Completion(completion)) => completion.run(screen),
         Command::Here(Here::Version(version)) => version.run(screen),
         Command::There(command) => {
-            // One thread is plenty: a client waits most of the time.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
             let caller = Caller { client: Client::new(endpoints, timeout), screen };
-            tokio::task::LocalSet::new().block_on(&runtime, ask(*command, caller))
+            on_one_thread(ask(*command, caller))
         }
     }
+}
+
+/// A client waits most of the time, and so does `dev`, whose children must be those of a thread
+/// that lives as long as it does.
+fn on_one_thread(what: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
+    tokio::task::LocalSet::new().block_on(&runtime, what)
 }
 
 async fn ask(command: There, caller: Caller) -> Result<(), Failure> {

@@ -26,3 +26,18 @@ pub(crate) const LOG_SCALE_LOOK: Duration = Duration::from_secs(2);
 
 /// Most routes shown in one row of `apps`.
 pub(crate) const ROUTES_SHOWN_MAX: usize = 3;
+
+/// Most nodes of one `gavel dev`: they share the machine, and the host ports.
+pub(crate) const DEV_NODES_MAX: u16 = 9;
+/// How long `gavel dev` waits until a leader leads and all cells have registered.
+pub(crate) const DEV_READY_MAX: Duration = Duration::from_secs(60);
+/// How long a node may take to stop its containers and itself before it is killed.
+pub(crate) const DEV_STOP_MAX: Duration = Duration::from_secs(25);
+/// The first pause before a node that ended is started again, and the longest.
+pub(crate) const DEV_RESTART_WAIT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const DEV_RESTART_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A node that ran this long starts its pauses anew.
+pub(crate) const DEV_RESTART_RESET: Duration = Duration::from_secs(60);
+/// Last lines of a node's log that are shown when it ends, out of so many bytes.
+pub(crate) const LOG_TAIL_LINES: usize = 10;
+pub(crate) const LOG_TAIL_BYTES: u64 = 8 << 10;

@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: what can be typed;
 //! - [`commands`]: a file for each command or family of them, thin over [`client`];
+//! - [`node`]: one node;
 //! - [`dev`]: a whole cluster on this machine, in the foreground;
 //! - [`output`], [`units`], [`failure`]: how results, sizes and reasons are told.
 
@@ -9,8 +10,10 @@ mod app;
 mod cli;
 mod client;
 mod commands;
+mod dev;
 mod failure;
 mod limits;
+mod node;
 mod output;
 mod recipe;
 mod rollout;
@@ -21,6 +24,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Before anything else: a shim has one thread and no files of ours.
+    if std::env::args_os().nth(1).is_some_and(|word| word == container::container::shim::ARGUMENT) {
+        container::container::shim::main();
+    }
     let cli = cli::Cli::parse();
     match cli::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,12 +18,20 @@ pub(super) struct Tables {
     rows: BTreeMap<(u64, Vec<u8>), Vec<u8>>,
     /// The highest index ever put into the log, whether it is there yet or not.
     log_highest: Option<u64>,
+    /// The highest index ever purged: what was below is in the rows, or was when they came in a
+    /// snapshot.
+    purged_highest: Option<u64>,
 }
 
 impl Tables {
     /// The highest index ever put into the log, even if it was truncated or purged since.
     pub(super) fn log_highest(&self) -> Option<u64> {
         self.log_highest
+    }
+
+    /// The highest index ever purged.
+    pub(super) fn purged_highest(&self) -> Option<u64> {
+        self.purged_highest
     }
 }
 
@@ -42,6 +50,7 @@ impl Image for Tables {
                 }
                 Change::PurgeLog { index } => {
                     self.log = self.log.split_off(&index.saturating_add(1));
+                    self.purged_highest = self.purged_highest.max(Some(*index));
                 }
                 Change::PutMeta { meta, bytes } => {
                     self.meta.insert(*meta, bytes.clone());
@@ -216,5 +225,6 @@ mod tests {
         let kept = disk.0.inspect(|tables| tables.log.keys().copied().collect::<Vec<_>>());
         assert_eq!(kept, [4, 5, 6]);
         assert_eq!(disk.0.inspect(Tables::log_highest), Some(9));
+        assert_eq!(disk.0.inspect(Tables::purged_highest), Some(3));
     }
 }

@@ -189,7 +189,9 @@ fn answer(world: Arc<World>, replica: SimReplica, disk: Disk<Tables>) -> Handler
             let request = PeerRequest::decode(&bytes).expect("a replica encoded these bytes");
             let response = replica.handle(request.clone()).await;
             tell(&request, &response);
-            let durable_log = disk.inspect_synced(Tables::log_highest);
+            // What is purged came by rows: those of a snapshot are synced before the purge.
+            let durable_log =
+                disk.inspect_synced(Tables::log_highest).max(disk.inspect(Tables::purged_highest));
             world.check(|checker, at_ns| {
                 checker.answered(at_ns, replica.id(), &request, &response, durable_log);
             });

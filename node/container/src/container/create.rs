@@ -40,13 +40,18 @@ impl Inner {
         match self.make(&container).await {
             Ok(info) => Ok(info),
             Err(error) => {
-                if let Err(undo) = teardown(self, &container).await {
-                    // The record stays, and the next open tries again.
-                    let id = &container.record.spec.id;
-                    tracing::warn!(%id, error = %undo, "undo the making of a container");
+                match teardown(self, &container).await {
+                    Ok(()) => {
+                        *present = false;
+                        lock(&self.table).containers.remove(&container.record.spec.id);
+                    }
+                    // It keeps its name, address and ids; `destroy` and the next open try
+                    // again.
+                    Err(undo) => {
+                        let id = &container.record.spec.id;
+                        tracing::error!(%id, error = %undo, "undo the making of a container");
+                    }
                 }
-                *present = false;
-                lock(&self.table).containers.remove(&container.record.spec.id);
                 Err(error)
             }
         }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
@@ -68,7 +68,7 @@ impl Runtime {
         // Futures first: a stream of closures would not be general enough over lifetimes.
         let recoveries: Vec<_> =
             records.into_iter().map(|record| Box::pin(inner.recover(record))).collect();
-        stream::iter(recoveries).buffer_unordered(RECOVER_AT_ONCE_MAX).try_collect::<()>().await?;
+        stream::iter(recoveries).buffer_unordered(RECOVER_AT_ONCE_MAX).collect::<()>().await;
         inner.remove_strays()?;
         Ok(Self(Arc::new(inner)))
     }
@@ -133,22 +133,31 @@ fn nameservers(config: &RuntimeConfig) -> Vec<IpAddr> {
 }
 
 impl Inner {
-    async fn recover(&self, record: Record) -> Result<()> {
+    async fn recover(&self, record: Record) {
         let id = record.spec.id.clone();
         let files = self.files(&id);
         let phase = record.phase;
         let ports = record.ports.iter().map(|port| HostPort::adopt(port.host)).collect();
         let container = Arc::new(Container::new(record, files, ports));
-        match phase {
-            Phase::Created => self.adopt(&container).await?,
-            Phase::Creating | Phase::Destroying => {
-                // A shim that is half-way through would go on making what is taken away here.
-                let files = container.files.clone();
-                let _lock = blocking(move || kill_shim(&files)).await?;
-                return teardown(self, &container).await;
-            }
+        // In the table whatever follows: while anything of it may be there, its name, address
+        // and ids are nobody else's.
+        lock(&self.table).containers.insert(id.clone(), Arc::clone(&container));
+        let recovered = match phase {
+            Phase::Created => self.adopt(&container).await,
+            Phase::Creating | Phase::Destroying => self.finish_off(&container).await,
+        };
+        if let Err(error) = recovered {
+            // One sick container keeps no node from starting; the next open tries again.
+            tracing::error!(%id, %error, "recover a container");
         }
-        lock(&self.table).containers.insert(id, container);
+    }
+
+    async fn finish_off(&self, container: &Container) -> Result<()> {
+        // A shim that is half-way through would go on making what is taken away here.
+        let files = container.files.clone();
+        let _lock = blocking(move || kill_shim(&files)).await?;
+        teardown(self, container).await?;
+        lock(&self.table).containers.remove(&container.record.spec.id);
         Ok(())
     }
 

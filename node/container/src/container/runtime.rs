@@ -278,6 +278,7 @@ impl Runtime {
 
     /// Removes bridge, table and the runtime's cgroups, as the last act of an orderly shutdown.
     /// Refused while there are containers: they need them.
+    /// IPv4 forwarding, which others may have come to rely on, stays on.
     pub async fn close_network(&self) -> Result<()> {
         let containers = lock(&self.0.table).containers.len();
         if containers > 0 {

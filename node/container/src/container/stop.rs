@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::libc;
 
 use super::error::{Context as _, Error, Result};
+use super::link::ShimLink;
 use super::recover::kill_shim;
 use super::runtime::{Container, Event, Inner, Runtime, blocking, lock, to_its_end};
 use super::spec::{ContainerId, ContainerState};
@@ -43,19 +44,26 @@ async fn stop(id: &ContainerId, container: &Container, grace: Duration) -> Resul
         None | Some(ContainerState::Exited(_)) => return Ok(()),
         Some(ContainerState::Created) => {}
         Some(ContainerState::Running { .. }) => {
-            link.signal(libc::SIGTERM).await;
-            if tokio::time::timeout(grace, container.exited()).await.is_ok() {
+            let ended = async {
+                link.signal(libc::SIGTERM).await;
+                container.exited().await;
+            };
+            if tokio::time::timeout(grace, ended).await.is_ok() {
                 return Ok(());
             }
         }
     }
-    link.kill().await;
-    end(id, container).await
+    end(id, container, &link).await
 }
 
-/// Waits for a killed container to be gone; a shim that does not do its part is killed too.
-async fn end(id: &ContainerId, container: &Container) -> Result<()> {
-    if tokio::time::timeout(EXIT_WAIT_MAX, container.exited()).await.is_ok() {
+/// Kills a container and waits until it is gone; a shim that does not do its part is killed
+/// too.
+async fn end(id: &ContainerId, container: &Container, link: &ShimLink) -> Result<()> {
+    let ended = async {
+        link.kill().await;
+        container.exited().await;
+    };
+    if tokio::time::timeout(EXIT_WAIT_MAX, ended).await.is_ok() {
         return Ok(());
     }
     tracing::warn!(%id, "the container's shim does not answer and is killed");
@@ -95,8 +103,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
         files.write_record(&record)?;
     }
     if let Some(link) = container.link() {
-        link.kill().await;
-        end(id, container).await?;
+        end(id, container, &link).await?;
     }
     let attachment = container.record.attachment();
     let (cgroups, owned_id) = (Arc::clone(&inner.cgroups), id.clone());

@@ -58,17 +58,17 @@ impl Fetch<'_> {
     pub(crate) async fn feed(
         &self,
         pieces: mpsc::Sender<Piece>,
-        advanced: impl Fn(u64),
+        advanced: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Error> {
         let max = self.session.patience.layer;
-        let fed = tokio::time::timeout(max, self.feed_patiently(&pieces, &advanced)).await;
+        let fed = tokio::time::timeout(max, self.feed_patiently(&pieces, advanced)).await;
         fed.unwrap_or_else(|_| Err(self.fault(LayerFault::TooSlow(max))))
     }
 
     async fn feed_patiently(
         &self,
         pieces: &mpsc::Sender<Piece>,
-        advanced: &impl Fn(u64),
+        advanced: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Error> {
         let (mut got, mut failed, mut mark) = (0, 0, 0);
         while got < self.layer.blob.bytes {
@@ -94,7 +94,7 @@ impl Fetch<'_> {
         &self,
         got: &mut u64,
         pieces: &mpsc::Sender<Piece>,
-        advanced: &impl Fn(u64),
+        advanced: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Stop> {
         let size = self.layer.blob.bytes;
         let mut response = self.session.layer(self.layer.blob, *got).await?;

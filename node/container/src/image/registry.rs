@@ -37,7 +37,7 @@ const REDIRECTS_MAX: usize = 5;
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// How to treat registries.
-#[derive(Debug, Clone)]
+#[derive(Default, Debug, Clone)]
 pub struct Registries {
     /// `host[:port]`, matched exactly: the certificate is not checked, and plain HTTP is taken
     /// where HTTPS is not spoken. This machine's own addresses are always treated so, as Docker
@@ -82,16 +82,6 @@ impl Default for Patience {
             pause_first: REGISTRY_PAUSE_FIRST,
             pause_max: REGISTRY_PAUSE_MAX,
             retry_after_max: REGISTRY_RETRY_AFTER_MAX,
-        }
-    }
-}
-
-impl Default for Registries {
-    fn default() -> Self {
-        Self {
-            insecure: BTreeSet::new(),
-            ca_certificates: Vec::new(),
-            patience: Patience::default(),
         }
     }
 }
@@ -239,19 +229,19 @@ impl Session {
             authorization: RwLock::new(Authorization::None),
         };
         let challenges = session.greet(insecure).await?;
-        let authorization = session.retrying(async || session.authorize(&challenges).await).await?;
+        let authorization = session.retrying(|| session.authorize(&challenges)).await?;
         *session.authorization.get_mut() = authorization;
         Ok(session)
     }
 
     /// Settles the scheme and returns the challenges that the registry answers with.
     async fn greet(&mut self, insecure: bool) -> Result<HeaderMap, Error> {
-        let https = self.retrying(async || self.ping(&self.base, insecure).await).await;
+        let https = self.retrying(|| self.ping(&self.base, insecure)).await;
         match https {
             // HTTPS first, then HTTP, as Docker does for insecure registries.
             Err(Error::Unreachable { .. }) if insecure => {
                 self.base = format!("http://{}", self.host);
-                self.retrying(async || self.ping(&self.base, false).await).await
+                self.retrying(|| self.ping(&self.base, false)).await
             }
             answer => answer,
         }
@@ -271,7 +261,7 @@ impl Session {
     /// The manifest or index of this version (a tag or a digest), and its content type.
     pub(crate) async fn manifest(&self, version: &str) -> Result<(Bytes, String), Error> {
         let url = format!("{}/v2/{}/manifests/{version}", self.base, self.repository);
-        self.retrying(async || {
+        self.retrying(|| async {
             let request = self.http.get(&url).header(ACCEPT, manifest::ACCEPT);
             let response = self.get(request, Part::Manifest).await?;
             let content_type = header(&response, &CONTENT_TYPE).to_owned();
@@ -284,7 +274,7 @@ impl Session {
     /// The config's bytes, not yet verified.
     pub(crate) async fn config(&self, blob: Blob) -> Result<Bytes, Error> {
         let url = self.blob_url(blob);
-        self.retrying(async || {
+        self.retrying(|| async {
             let response = self.get(self.http.get(&url), Part::Config).await?;
             self.body(response, Part::Config, CONFIG_BYTES_MAX).await
         })
@@ -306,9 +296,9 @@ impl Session {
     }
 
     /// Tries until it works, cannot work, or the tries are used up.
-    async fn retrying<T>(
+    async fn retrying<T, F: Future<Output = Result<T, Failure>>>(
         &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
+        attempt: impl Fn() -> F,
     ) -> Result<T, Error> {
         let mut failed = 0;
         loop {

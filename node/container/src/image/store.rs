@@ -453,7 +453,7 @@ impl Inner {
         };
         let path = making.incomplete.path.clone();
         let thread = tokio::task::spawn_blocking(move || making.run(pieces, layer, diff_id));
-        let fed = fetch.feed(send, |got| tell.send_modify(|news| news.got = got)).await;
+        let fed = fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await;
         let made = thread.await.map_err(|panic| Error::disk(&path)(io::Error::other(panic)))?;
         // If feeding failed, the thread only knows that no more came.
         fed?;

@@ -124,7 +124,7 @@ impl Layer {
         if entry.kind == Kind::Other {
             return Ok(());
         }
-        let parent = self.root.find_or_make(path.parent().unwrap_or(Path::new("")))?;
+        let parent = self.root.find_or_make(path.parent().unwrap_or_else(|| Path::new("")))?;
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             return self.hide(&parent, name, OsStr::from_bytes(hidden));
         }
@@ -268,7 +268,7 @@ impl Layer {
         let missing =
             || bad(format!("a hard link to {:?}, which the layer does not hold", target.display()));
         let target_name = target.file_name().ok_or_else(missing)?;
-        let target_parent = match self.root.find(target.parent().unwrap_or(Path::new(""))) {
+        let target_parent = match self.root.find(target.parent().unwrap_or_else(|| Path::new(""))) {
             Ok(found) => found,
             Err(Trouble::Kernel(Errno::ENOENT)) => return Err(missing()),
             Err(other) => return Err(other.into()),
@@ -308,7 +308,8 @@ impl Layer {
                 let directory = match path.file_name() {
                     None => File::from(self.root.fd().try_clone()?),
                     Some(name) => {
-                        let parent = self.root.find(path.parent().unwrap_or(Path::new("")))?;
+                        let parent =
+                            self.root.find(path.parent().unwrap_or_else(|| Path::new("")))?;
                         beneath::open_directory(&parent, name)?
                     }
                 };

@@ -27,6 +27,8 @@ fn every_command_is_listed_and_has_an_example() {
     let top = help(&[]);
     expect![[r#"
         [
+            "dev",
+            "node",
             "push",
             "docker-push",
             "apps",

@@ -41,6 +41,7 @@ pub(super) enum Trouble {
 
 impl From<Errno> for Trouble {
     fn from(errno: Errno) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "errno has no end")]
         match errno {
             // The fault of the names, not of the disk.
             Errno::ENAMETOOLONG => Self::Bad("a name is too long".to_owned()),
@@ -48,7 +49,7 @@ impl From<Errno> for Trouble {
             Errno::ENOTDIR => Self::Bad("a parent is not a directory".to_owned()),
             Errno::EINVAL => Self::Bad("a name that Linux does not take".to_owned()),
             Errno::EXDEV => Self::Bad("a path that leaves the layer".to_owned()),
-            other => Self::Kernel(other),
+            _ => Self::Kernel(errno),
         }
     }
 }
@@ -138,7 +139,7 @@ impl Root {
                     if let Some(target) = make_one(&above, name)? {
                         *links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
                         let real = real_path(&above)?;
-                        let base = real.strip_prefix(&self.real).unwrap_or(Path::new(""));
+                        let base = real.strip_prefix(&self.real).unwrap_or_else(|_| Path::new(""));
                         path = clean(&base.join(target));
                         continue 'again;
                     }

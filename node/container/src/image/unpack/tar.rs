@@ -471,8 +471,11 @@ fn checksums(header: &[u8; BLOCK]) -> [u64; 2] {
     [unsigned, signed.cast_unsigned()]
 }
 
+/// A PAX record: its keyword and its value.
+type Record = (Vec<u8>, Vec<u8>);
+
 /// PAX records: `LENGTH KEY=VALUE\n`, the length counting all of it. Values hold any bytes.
-fn records(mut body: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn records(mut body: &[u8]) -> Result<Vec<Record>, String> {
     let wrong = || "an extended header that is not records".to_owned();
     let mut records = Vec::new();
     // Some writers pad with NULs.

@@ -1,5 +1,0 @@
-//! The shim for this crate's own tests; a node uses its own binary.
-
-fn main() {
-    container::container::shim::main()
-}

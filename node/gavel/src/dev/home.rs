@@ -1,0 +1,240 @@
+//! The data directory of a cluster on one machine: one `gavel dev` at a time, and what an earlier
+//! one made there.
+//!
+//! ```text
+//! gavel-data/
+//!   lock            held while `gavel dev` runs
+//!   node-1.toml     as the node is started; written anew each time
+//!   node-1.log      of this run, and node-1.log.1 of the run before
+//!   node-1/         the node's own: Raft, images, containers
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use server::Config;
+
+use super::layout;
+use crate::failure::Failure;
+use crate::limits::{LOG_TAIL_BYTES, LOG_TAIL_LINES};
+
+/// A data directory that is ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What a cluster that was made here looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) nodes: u16,
+    pub(crate) port: u16,
+}
+
+impl Home {
+    /// Makes the directory if need be, and takes it.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else has it, or it cannot be made.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let failed = |error: io::Error| told(path, &error);
+        fs::create_dir_all(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(Failure::Failed(format!(
+                "{} is in use by another gavel dev; stop that one, or give this one a --data-dir \
+                 and a --port of its own",
+                path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The cluster that was made here, if one was.
+    ///
+    /// # Errors
+    ///
+    /// There is something, and it cannot be read.
+    pub(crate) fn made(&self) -> Result<Option<Made>, Failure> {
+        let file = self.config_file(&layout::name(0));
+        if !file.exists() {
+            return Ok(None);
+        }
+        let unreadable = |reason: String| {
+            let path = self.path.display();
+            Failure::Failed(format!("{reason}; gavel dev --fresh forgets what is in {path}"))
+        };
+        let config = Config::load(&file).map_err(|error| unreadable(error.to_string()))?;
+        let port = config.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        match (u16::try_from(config.members.len()), port) {
+            (Ok(nodes), Some(port)) => Ok(Some(Made { nodes, port })),
+            _ => Err(unreadable(format!("{}: listen has no port", file.display()))),
+        }
+    }
+
+    /// Forgets the cluster: what nodes have made here goes, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Names what does not go.
+    pub(crate) fn forget(&self) -> Result<(), Failure> {
+        let entries = fs::read_dir(&self.path).map_err(|error| told(&self.path, &error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| told(&self.path, &error))?;
+            let path = entry.path();
+            if !entry.file_name().to_str().is_some_and(is_of_a_node) {
+                continue;
+            }
+            let is_dir = entry.file_type().map_err(|error| told(&path, &error))?.is_dir();
+            let gone = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            gone.map_err(|error| told(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a node's configuration, and returns the file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(crate) fn write(&self, config: &Config) -> Result<PathBuf, Failure> {
+        let file = self.config_file(&config.name);
+        let text = toml::to_string(config)
+            .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+        fs::write(&file, text).map_err(|error| told(&file, &error))?;
+        Ok(file)
+    }
+
+    fn config_file(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.toml"))
+    }
+
+    /// A node's empty log; that of the run before is kept beside it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be made.
+    pub(crate) fn new_log(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.path.join(format!("{name}.log"));
+        match fs::rename(&path, path.with_extension("log.1")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(told(&path, &error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        File::create(&path).map_err(|error| told(&path, &error))?;
+        Ok(path)
+    }
+}
+
+/// `node-1`, `node-1.toml`, `node-1.log`, `node-1.log.1`.
+fn is_of_a_node(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("node-") else { return false };
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    digits > 0 && matches!(&rest[digits..], "" | ".toml" | ".log" | ".log.1")
+}
+
+fn told(path: &Path, error: &io::Error) -> Failure {
+    Failure::Failed(format!("{}: {error}", path.display()))
+}
+
+/// The last lines of a log, each on a line of its own after the other.
+pub(super) fn tail(log: &Path) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<_> = text.lines().collect();
+            lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+        }
+        Err(error) => format!("{}: {error}", log.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::{Shares, configs};
+    use super::*;
+
+    #[test]
+    fn one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/data");
+        let home = Home::open(&path).unwrap();
+        let refused = Home::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("is in use by another gavel dev"), "{refused}");
+        drop(home);
+        Home::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_made_is_found_again_and_forgotten_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        assert_eq!(home.made().unwrap(), None);
+        let shares =
+            Shares { nodes: 3, port: 7540, host_ports: (1, 9), memory_mb: 1, disk_mb: 1 };
+        for config in configs(&shares, home.path()).unwrap() {
+            home.write(&config).unwrap();
+            fs::create_dir_all(config.data_dir.join("raft")).unwrap();
+            home.new_log(&config.name).unwrap();
+        }
+        assert_eq!(home.made().unwrap(), Some(Made { nodes: 3, port: 7540 }));
+        let theirs = ["node-x", "node-1.toml.bak", "notes"];
+        for name in theirs {
+            fs::write(home.path().join(name), "theirs").unwrap();
+        }
+        home.forget().unwrap();
+        assert_eq!(home.made().unwrap(), None);
+        let mut left: Vec<_> = fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left, ["lock", "node-1.toml.bak", "node-x", "notes"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_configuration_is_named_with_what_helps() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        fs::write(home.config_file("node-1"), "rubbish").unwrap();
+        let told = home.made().unwrap_err().to_string();
+        assert!(told.contains("node-1.toml"), "{told}");
+        assert!(told.contains("--fresh"), "{told}");
+    }
+
+    #[test]
+    fn the_log_before_is_kept_and_the_last_lines_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        let log = home.new_log("node-1").unwrap();
+        let lines: Vec<_> = (0..1000).map(|at| format!("{at:0>50}")).collect();
+        fs::write(&log, lines.join("\n")).unwrap();
+        assert_eq!(tail(&log), lines[990..].join("\n"));
+        home.new_log("node-1").unwrap();
+        assert_eq!(tail(&log), "");
+        assert_eq!(tail(&log.with_extension("log.1")), lines[990..].join("\n"));
+    }
+}

@@ -1,0 +1,62 @@
+//! `node`: one node, as its configuration says.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use server::Config;
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+
+/// Runs one node
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  gavel node --config /etc/gavel/node.toml
+
+The log goes to standard error; RUST_LOG says how much of it, for instance RUST_LOG=debug.")]
+pub(crate) struct Node {
+    /// The node's configuration, in TOML
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The process that this one must not outlive
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<i32>,
+}
+
+impl Node {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        if let Some(parent) = self.parent {
+            end_with(Pid::from_raw(parent))?;
+        }
+        let config =
+            Config::load(&self.config).map_err(|error| Failure::Failed(error.to_string()))?;
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
+        runtime
+            .block_on(server::run(config))
+            .map_err(|error| Failure::Failed(error.to_string()))
+    }
+}
+
+/// Asks the kernel for SIGTERM when the parent dies, however it dies (prctl(2),
+/// `PR_SET_PDEATHSIG`), so that no node is left behind by a killed `gavel dev`.
+fn end_with(parent: Pid) -> Result<(), Failure> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)
+        .map_err(|error| Failure::Failed(format!("the parent's death cannot be told: {error}")))?;
+    // It may have died before it was asked for.
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err(Failure::Failed(format!("{parent}, which started this node, is gone")))
+    }
+}
