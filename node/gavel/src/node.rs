@@ -42,9 +42,7 @@ impl Node {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
-        runtime
-            .block_on(server::run(config))
-            .map_err(|error| Failure::Failed(error.to_string()))
+        runtime.block_on(server::run(config)).map_err(|error| Failure::Failed(error.to_string()))
     }
 }
 

@@ -57,8 +57,12 @@ mod tests {
 
     #[test]
     fn what_the_operator_says_counts() {
-        let config =
-            CellConfig { memory_mb: Some(7), disk_mb: Some(8), containers: 9, ..CellConfig::default() };
+        let config = CellConfig {
+            memory_mb: Some(7),
+            disk_mb: Some(8),
+            containers: 9,
+            ..CellConfig::default()
+        };
         let capacity = of_machine(&config, Path::new("/")).unwrap();
         assert_eq!(capacity, Capacity { memory_mb: 7, disk_mb: 8, containers: 9 });
     }

@@ -129,14 +129,11 @@ impl LinuxContainers {
         let reference = plan.reference().map_err(|error| failure(error.to_string(), false))?;
         let image = self
             .images
-            .pull(&reference, None, &image::NoProgress)
+            .pull(&reference, None, &image::Silent)
             .await
             .map_err(|error| failure(error.to_string(), true))?;
         let id = container_id(handle).map_err(|error| failure(error.to_string(), false))?;
-        let notes = Notes {
-            handle: handle.clone(),
-            log_source: plan.log_source.to_owned(),
-        };
+        let notes = Notes { handle: handle.clone(), log_source: plan.log_source.to_owned() };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
             id: id.clone(),
@@ -204,8 +201,9 @@ impl Containers for LinuxContainers {
 
     async fn changed(&self, seen: u64) -> u64 {
         let mut versions = self.versions.clone();
-        match versions.wait_for(|version| *version != seen).await {
-            Ok(version) => *version,
+        let version = versions.wait_for(|version| *version != seen).await.map(|version| *version);
+        match version {
+            Ok(version) => version,
             // The runtime is gone with the node.
             Err(_) => std::future::pending().await,
         }
@@ -275,7 +273,10 @@ impl<'a> Recipe<'a> {
     fn reference(&self) -> Result<Reference, image::Error> {
         let reference = Reference::from_rootfs(self.rootfs)?;
         match self.digest {
-            Some(digest) => Ok(reference.with_digest(digest.to_string().parse()?)),
+            Some(digest) => {
+                let digest = digest.to_string().parse().expect("digests are written one way");
+                Ok(reference.with_digest(digest))
+            }
             None => Ok(reference),
         }
     }
@@ -390,10 +391,8 @@ pub(crate) fn id_text(handle: &Handle) -> String {
 }
 
 fn subnet(text: &str) -> Result<Subnet, OpenError> {
-    let refuse = |reason: &str| OpenError::Subnet {
-        subnet: text.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let refuse =
+        |reason: &str| OpenError::Subnet { subnet: text.to_owned(), reason: reason.to_owned() };
     let (network, prefix) = text.split_once('/').ok_or_else(|| refuse("no / in it"))?;
     let network = network.parse().map_err(|_| refuse("no IPv4 network"))?;
     let prefix = prefix.parse().map_err(|_| refuse("no prefix length"))?;

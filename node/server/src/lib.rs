@@ -7,8 +7,8 @@
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
 //! - [`faces`] translate requests, and decide nothing.
 
-pub mod config;
 mod capacity;
+pub mod config;
 mod containers;
 mod driver;
 mod faces;

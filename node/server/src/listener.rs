@@ -16,9 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::faces::admin::AdminFace;
-use crate::limits::{
-    CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX,
-};
+use crate::limits::{CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX};
 use crate::peers::{frame, framed, unframe};
 use crate::world::NodeAgent;
 
@@ -88,7 +86,8 @@ async fn serve_peer(stream: TcpStream, agent: NodeAgent) -> std::io::Result<()> 
         std::io::Result::Ok(())
     });
     while let Some(received) = stream.next().await {
-        let malformed = |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
+        let malformed =
+            |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
         let (number, bytes) =
             unframe(received?).ok_or_else(|| malformed("a call without a number".to_owned()))?;
         let request = PeerRequest::decode(&bytes).map_err(|error| malformed(error.to_string()))?;
@@ -112,9 +111,7 @@ async fn serve_peer(stream: TcpStream, agent: NodeAgent) -> std::io::Result<()> 
 
 async fn answer(agent: &NodeAgent, request: PeerRequest) -> PeerResponse {
     match request {
-        PeerRequest::Soft(message) => {
-            PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
-        }
+        PeerRequest::Soft(message) => PeerResponse::Soft(Blob(agent.answer(&message.0).into())),
         request => agent.replica().handle(request).await,
     }
 }

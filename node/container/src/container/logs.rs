@@ -48,6 +48,19 @@ pub struct LogPosition {
 impl LogPosition {
     /// Before the first line ever written; reading from here begins at the oldest line kept.
     pub const START: Self = Self { segment: 0, offset: 0 };
+
+    /// As one number, in the order of positions: the segment above, the offset below. Segments
+    /// stay far below 4 GiB, and there are never 2^32 of them.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        (self.segment << 32) | (self.offset & 0xffff_ffff)
+    }
+
+    /// The position that [`Self::to_u64`] made a number of.
+    #[must_use]
+    pub fn from_u64(number: u64) -> Self {
+        Self { segment: number >> 32, offset: number & 0xffff_ffff }
+    }
 }
 
 /// Some lines, and where the next ones are.

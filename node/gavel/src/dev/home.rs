@@ -193,8 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path()).unwrap();
         assert_eq!(home.made().unwrap(), None);
-        let shares =
-            Shares { nodes: 3, port: 7540, host_ports: (1, 9), memory_mb: 1, disk_mb: 1 };
+        let shares = Shares { nodes: 3, port: 7540, host_ports: (1, 9), memory_mb: 1, disk_mb: 1 };
         for config in configs(&shares, home.path()).unwrap() {
             home.write(&config).unwrap();
             fs::create_dir_all(config.data_dir.join("raft")).unwrap();

@@ -155,10 +155,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let error = |shares: Shares| configs(&shares, Path::new("/")).unwrap_err();
-        assert_eq!(
-            error(shares(3, 65_534)),
-            "--port 65534 leaves no room for 3 nodes below 65536"
-        );
+        assert_eq!(error(shares(3, 65_534)), "--port 65534 leaves no room for 3 nodes below 65536");
         let narrow = Shares { host_ports: (61_001, 61_002), ..shares(3, 7440) };
         assert_eq!(error(narrow), "--host-ports 61001-61002 does not give each node a port");
         assert!(configs(&shares(1, 65_535), Path::new("/")).is_ok());

@@ -106,8 +106,9 @@ impl Dev {
     /// As the data directory has it, or as asked for.
     fn configs(&self, home: &Home) -> Result<Vec<Config>, Failure> {
         let made = home.made()?;
-        let settle = |option: &str, asked: Option<u16>, made: Option<u16>, default: u16| {
-            match (asked, made) {
+        let settle =
+            |option: &str, asked: Option<u16>, made: Option<u16>, default: u16| match (asked, made)
+            {
                 (Some(asked), Some(made)) if asked != made => {
                     let path = home.path().display();
                     Err(Failure::Usage(format!(
@@ -116,8 +117,7 @@ impl Dev {
                     )))
                 }
                 (asked, made) => Ok(asked.or(made).unwrap_or(default)),
-            }
-        };
+            };
         let nodes = made.map(|made| made.nodes);
         let port = made.map(|made| made.port);
         let shares = Shares {
@@ -138,9 +138,8 @@ impl Dev {
         let registry = sample::registry()
             .map_err(|error| Failure::Failed(format!("the sample cannot be packed: {error}")))?;
         Ok(tokio::spawn(async move {
-            if let Err(error) = registry.serve(listener).await {
-                eprintln!("the registry has ended: {error}");
-            }
+            let Err(error) = registry.serve(listener).await;
+            eprintln!("the registry has ended: {error}");
         }))
     }
 }

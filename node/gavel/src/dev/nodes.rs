@@ -99,11 +99,13 @@ async fn keep(node: Node, mut wish: watch::Receiver<Wish>, ended: mpsc::Sender<E
         let started = Instant::now();
         let how = match start(&node) {
             Ok(mut child) => {
-                tokio::select! {
-                    status = child.wait() => describe(status),
-                    _ = wish.wait_for(|wish| *wish > Wish::Run) => {
-                        return end(child, &node.name, wish).await;
-                    }
+                let ended = tokio::select! {
+                    status = child.wait() => Some(describe(status)),
+                    _ = wish.wait_for(|wish| *wish > Wish::Run) => None,
+                };
+                match ended {
+                    Some(how) => how,
+                    None => return end(child, &node.name, wish).await,
                 }
             }
             Err(error) => format!("did not start: {error}"),

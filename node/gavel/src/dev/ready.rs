@@ -15,10 +15,7 @@ use crate::output::Progress;
 /// # Errors
 ///
 /// What was still awaited after [`DEV_READY_MAX`].
-pub(super) async fn until_ready(
-    configs: &[Config],
-    progress: &mut Progress,
-) -> Result<(), String> {
+pub(super) async fn until_ready(configs: &[Config], progress: &mut Progress) -> Result<(), String> {
     let address = |config: &Config| config.advertised().to_owned();
     // Each node is asked by itself: the cell of one that has not come up would take no work,
     // whatever the cluster remembers of it.

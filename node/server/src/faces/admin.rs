@@ -85,7 +85,7 @@ impl AdminFace {
             user: resolved.config.user.clone(),
             working_dir: resolved.config.working_dir.clone(),
             exposed_ports: resolved.config.exposed_ports.clone(),
-            size: resolved.layers_bytes(),
+            size: resolved.total_bytes(),
         })
     }
 

@@ -23,8 +23,7 @@ pub(super) async fn of_source(
             let applied = agent.read_stale().applied.unwrap_or(0);
             wait_applied(agent, applied, WAIT_MAX).await;
         }
-        let next =
-            from.unwrap_or_else(|| LogCursor { container: String::new(), position: 0 });
+        let next = from.unwrap_or_else(|| LogCursor { container: String::new(), position: 0 });
         return Ok(LogChunk { lines: Vec::new(), next });
     };
     let container = crate::containers::id_text(&handle);
@@ -36,7 +35,9 @@ pub(super) async fn of_source(
         return of_container(agent, &cell_id, &container, position, follow).await;
     }
     let state = agent.read_stale().state;
-    let cell = state.cell(&cell_id).ok_or_else(|| Error::Refused(Refusal::CellNotFound(cell_id.clone())))?;
+    let cell = state
+        .cell(&cell_id)
+        .ok_or_else(|| Error::Refused(Refusal::CellNotFound(cell_id.clone())))?;
     let status = agent.replica().status();
     let address = status
         .members
