@@ -97,6 +97,16 @@ impl<W: World> Agent<W> {
             Message::WaitingTask(task_guid) => {
                 Answer::WaitingTask(self.report().task(&task_guid).cloned())
             }
+            Message::Applied => Answer::Applied(self.read_stale().applied.unwrap_or(0)),
+            Message::TransferLeadership(to) => {
+                let agent = self.clone();
+                drop(W::Runtime::spawn(async move {
+                    if let Err(error) = agent.replica().transfer_leadership(to).await {
+                        tracing::warn!(to, %error, "leadership was not transferred");
+                    }
+                }));
+                Answer::Heard
+            }
         }
     }
 

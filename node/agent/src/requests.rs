@@ -21,6 +21,11 @@ pub enum RequestError {
     NotAgreed(#[from] ProposeError),
 }
 
+/// Nobody leads, or the leader does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no leader answers; try again")]
+pub struct LeaderUnknown;
+
 impl<W: World> Agent<W> {
     /// Has one command agreed and applied. Returns whether it changed anything, once a majority
     /// has it on disk.
@@ -53,31 +58,64 @@ impl<W: World> Agent<W> {
     /// Why the unplaced instances of a process wait, by index, as the leader's last turn saw it;
     /// nothing while nobody leads.
     pub async fn waiting_lrps(&self, process_guid: ProcessGuid) -> Vec<(u32, Wait)> {
-        match self.ask_leader(Message::WaitingLrps(process_guid)).await {
-            Some(Answer::WaitingLrps(waiting)) => waiting,
-            Some(Answer::Heard | Answer::WaitingTask(_) | Answer::Malformed) | None => Vec::new(),
+        if let Some(Answer::WaitingLrps(waiting)) =
+            self.ask_leader(Message::WaitingLrps(process_guid)).await
+        {
+            waiting
+        } else {
+            Vec::new()
         }
     }
 
     /// As [`Agent::waiting_lrps`], for a task.
     pub async fn waiting_task(&self, task_guid: TaskGuid) -> Option<Wait> {
-        match self.ask_leader(Message::WaitingTask(task_guid)).await {
-            Some(Answer::WaitingTask(waiting)) => waiting,
-            Some(Answer::Heard | Answer::WaitingLrps(_) | Answer::Malformed) | None => None,
+        if let Some(Answer::WaitingTask(waiting)) =
+            self.ask_leader(Message::WaitingTask(task_guid)).await
+        {
+            waiting
+        } else {
+            None
+        }
+    }
+
+    /// The last entry that a node has applied; `None` when it does not answer.
+    pub async fn applied_by(&self, node_id: u64) -> Option<u64> {
+        if let Some(Answer::Applied(applied)) = self.ask(node_id, Message::Applied).await {
+            Some(applied)
+        } else {
+            None
+        }
+    }
+
+    /// Asks the leader to hand leadership to another voter. Whether that one takes it shows in
+    /// who leads.
+    ///
+    /// # Errors
+    ///
+    /// Nobody leads, or the leader does not answer.
+    pub async fn transfer_leadership(&self, to: u64) -> Result<(), LeaderUnknown> {
+        match self.ask_leader(Message::TransferLeadership(to)).await {
+            Some(Answer::Heard) => Ok(()),
+            Some(_) | None => Err(LeaderUnknown),
         }
     }
 
     /// `None` when nobody leads, or the leader does not answer.
     pub(crate) async fn ask_leader(&self, message: Message) -> Option<Answer> {
         let leader = self.replica().status().leader?;
-        if leader == self.replica().id() {
+        self.ask(leader, message).await
+    }
+
+    /// `None` when the node does not answer.
+    async fn ask(&self, node_id: u64, message: Message) -> Option<Answer> {
+        if node_id == self.replica().id() {
             return Some(self.answer_here(message));
         }
-        let answer = self.replica().call_soft(leader, message.encode(), SOFT_TIMEOUT).await;
+        let answer = self.replica().call_soft(node_id, message.encode(), SOFT_TIMEOUT).await;
         match answer {
             Ok(bytes) => Some(Answer::decode(&bytes)),
             Err(error) => {
-                tracing::debug!(%error, "the leader did not answer");
+                tracing::debug!(node_id, %error, "a node did not answer");
                 None
             }
         }

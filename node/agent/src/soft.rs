@@ -5,7 +5,7 @@ use model::{CellId, ProcessGuid, TaskGuid};
 use plan::report::Wait;
 use serde::{Deserialize, Serialize};
 
-/// A message to the leader. Append-only: it is part of the wire.
+/// A message, most often to the leader. Append-only: it is part of the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// The cell is alive.
@@ -14,9 +14,14 @@ pub enum Message {
     WaitingLrps(ProcessGuid),
     /// Why does this task wait?
     WaitingTask(TaskGuid),
+    /// How far have you applied?
+    Applied,
+    /// Hand leadership to this voter. The answer only says that it was heard: whether the other
+    /// takes it shows in who leads.
+    TransferLeadership(u64),
 }
 
-/// The leader's answer. Append-only.
+/// An answer. Append-only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     Heard,
@@ -24,6 +29,8 @@ pub enum Answer {
     WaitingTask(Option<Wait>),
     /// The message could not be read.
     Malformed,
+    /// The index of the last entry applied; 0 before the first.
+    Applied(u64),
 }
 
 impl Message {

@@ -62,8 +62,8 @@ pub struct Member {
     /// `HOST:PORT`, for Raft and the admin service.
     pub address: String,
     pub role: Role,
-    /// How far its log is known to agree with the leader's; unknown when nobody leads.
-    pub matched_index: Option<u64>,
+    /// The last entry that it has applied; unknown when it does not answer.
+    pub applied_index: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -192,7 +192,8 @@ impl App {
         }
         let desired = &self.desired;
         let field = |name: &str, value: &str| {
-            let label = format!("{:<11}", format!("{name}:"));
+            let name = if name.is_empty() { String::new() } else { format!("{name}:") };
+            let label = format!("{name:<11}");
             screen.line(format_args!("{}{value}", screen.styled(Style::Bold, &label)))
         };
         field("name", desired.process_guid.as_str())?;

@@ -10,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 
+/// Log lines where RUST_LOG does not say: openraft tells at INFO what only its authors need.
+const LOG_DEFAULT: &str = "info,openraft=warn";
+
 /// Runs one node
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -32,7 +35,8 @@ impl Node {
         }
         let config =
             Config::load(&self.config).map_err(|error| Failure::Failed(error.to_string()))?;
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter =
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

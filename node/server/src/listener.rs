@@ -110,9 +110,10 @@ async fn serve_peer(stream: TcpStream, agent: NodeAgent) -> std::io::Result<()> 
 }
 
 async fn answer(agent: &NodeAgent, request: PeerRequest) -> PeerResponse {
-    match request {
-        PeerRequest::Soft(message) => PeerResponse::Soft(Blob(agent.answer(&message.0).into())),
-        request => agent.replica().handle(request).await,
+    if let PeerRequest::Soft(message) = request {
+        PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
+    } else {
+        agent.replica().handle(request).await
     }
 }
 

@@ -67,7 +67,7 @@ impl Status {
         let (applied, last) = (status.applied_index, status.last_log_index);
         screen.line(format_args!("answered  {answered}, applied {applied} of {last} entries"))?;
         screen.line("")?;
-        let mut table = Table::new(["node", "name", "address", "role", "matched"]);
+        let mut table = Table::new(["node", "name", "address", "role", "applied"]);
         for member in &status.members {
             let role = match member.role {
                 Role::Leader => Cell::styled(Style::Good, "leader"),
@@ -79,7 +79,9 @@ impl Status {
                 member.name.as_str().into(),
                 member.address.as_str().into(),
                 role,
-                member.matched_index.map_or_else(|| "unknown".into(), Cell::number),
+                member
+                    .applied_index
+                    .map_or_else(|| Cell::styled(Style::Bad, "no answer"), Cell::number),
             ]);
         }
         screen.table(&table)

@@ -245,9 +245,10 @@ fn check_port(config: &Config) -> Result<(), Failure> {
 }
 
 fn cannot_listen(port: u16, who: &str, option: &str, error: &std::io::Error) -> Failure {
-    let why = match error.kind() {
-        ErrorKind::AddrInUse => format!("port {port} is in use"),
-        _ => format!("port {port} cannot be used: {error}"),
+    let why = if error.kind() == ErrorKind::AddrInUse {
+        format!("port {port} is in use")
+    } else {
+        format!("port {port} cannot be used: {error}")
     };
     Failure::Failed(format!("{why}; {who} would listen there; choose another with {option}"))
 }

@@ -45,9 +45,12 @@ async fn look(configs: &[Config], each: &mut [Client], any: &mut Client) -> Resu
         let status: ClusterStatus = client
             .read(async |admin, context| admin.cluster_status(context).await)
             .await
-            .map_err(|failure| match failure {
-                Failure::Unreachable(_) => format!("waiting for {name} to answer"),
-                failure => format!("waiting for {name}: {failure}"),
+            .map_err(|failure| {
+                if matches!(failure, Failure::Unreachable(_)) {
+                    format!("waiting for {name} to answer")
+                } else {
+                    format!("waiting for {name}: {failure}")
+                }
             })?;
         match (status.leader, leader) {
             (None, _) => return Err("waiting for a leader".to_owned()),

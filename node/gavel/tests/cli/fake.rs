@@ -502,7 +502,7 @@ impl Admin for Face {
             name: format!("node-{node_id}"),
             address: format!("10.0.0.{node_id}:7440"),
             role: if node_id == cluster.leader { Role::Leader } else { Role::Voter },
-            matched_index: (node_id != 3).then_some(cluster.log_index),
+            applied_index: (node_id != 3).then_some(cluster.log_index),
         };
         Ok(ClusterStatus {
             node_id: 1,

@@ -59,7 +59,7 @@ fn apps_and_one_app() {
             usage:     256M memory, 1G disk each
             instances: 2/2
             routes:    http://10.0.0.1:61001
-            :          http://10.0.0.2:61002
+                       http://10.0.0.2:61002
 
                  state     since   cell     address     ports
             #0   running   now     node-1   10.88.0.2   61001->8080
@@ -177,9 +177,9 @@ fn cells_domains_flags_and_the_cluster() {
         leader    node-1
         term      4
 
-        node   name     address         role     matched
-           1   node-1   10.0.0.1:7440   leader   INDEX
-           2   node-2   10.0.0.2:7440   voter    INDEX
-           3   node-3   10.0.0.3:7440   voter    unknown"#]]
+        node   name     address         role       applied
+           1   node-1   10.0.0.1:7440   leader     INDEX
+           2   node-2   10.0.0.2:7440   voter      INDEX
+           3   node-3   10.0.0.3:7440   voter    no answer"#]]
     .assert_eq(&status.join("\n").replace(&format!("{matched:>7}"), "INDEX"));
 }

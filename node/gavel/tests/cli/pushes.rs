@@ -29,8 +29,8 @@ fn an_image_becomes_a_running_app() {
         usage:     128M memory, 512M disk each
         instances: 3/3
         routes:    http://10.0.0.1:61001
-        :          http://10.0.0.2:61002
-        :          http://10.0.0.3:61003
+                   http://10.0.0.2:61002
+                   http://10.0.0.3:61003
 
              state     since   cell     address     ports
         #0   running   now     node-1   10.88.0.2   61001->8080

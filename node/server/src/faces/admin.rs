@@ -16,7 +16,6 @@ use model::{
     ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
     Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
 };
-use replica::membership::ChangeError;
 use replica::replica::ProposeError;
 use tarpc::context::Context;
 
@@ -140,7 +139,7 @@ impl Admin for AdminFace {
     ) -> Result<Arc<DesiredLrp>, Error> {
         let state = self.read(consistency).await?;
         let found = state.desired_lrp(&guid).cloned();
-        found.ok_or_else(|| Error::Refused(model::Refusal::DesiredLrpNotFound(guid)))
+        found.ok_or(Error::Refused(model::Refusal::DesiredLrpNotFound(guid)))
     }
 
     async fn actual_lrps(
@@ -201,7 +200,7 @@ impl Admin for AdminFace {
     ) -> Result<Arc<Task>, Error> {
         let state = self.read(consistency).await?;
         let found = state.task(&guid).cloned();
-        found.ok_or_else(|| Error::Refused(model::Refusal::TaskNotFound(guid)))
+        found.ok_or(Error::Refused(model::Refusal::TaskNotFound(guid)))
     }
 
     async fn cancel_task(self, _: Context, task_guid: TaskGuid) -> Result<(), Error> {
@@ -314,17 +313,14 @@ impl Admin for AdminFace {
             true => Role::Voter,
             false => Role::Learner,
         };
-        let members = status
-            .members
-            .iter()
-            .map(|member| Member {
-                node_id: member.id,
-                name: member.node.name.clone(),
-                address: member.node.address.clone(),
-                role: role(member),
-                matched_index: member.matched,
-            })
-            .collect();
+        let members = status.members.iter().map(async |member| Member {
+            node_id: member.id,
+            name: member.node.name.clone(),
+            address: member.node.address.clone(),
+            role: role(member),
+            applied_index: self.agent.applied_by(member.id).await,
+        });
+        let members = futures_util::future::join_all(members).await;
         Ok(ClusterStatus {
             node_id: status.id,
             term: status.term,
@@ -336,8 +332,12 @@ impl Admin for AdminFace {
     }
 
     async fn transfer_leadership(self, _: Context, to: u64) -> Result<(), Error> {
-        let transferred = self.agent.replica().transfer_leadership(to).await;
-        transferred.map_err(|error: ChangeError| Error::Unavailable(error.to_string()))
+        let status = self.agent.replica().status();
+        if !status.members.iter().any(|member| member.id == to && member.voter) {
+            return Err(Error::Invalid(format!("node {to} is no voter, and cannot lead")));
+        }
+        let asked = self.agent.transfer_leadership(to).await;
+        asked.map_err(|error| Error::Unavailable(error.to_string()))
     }
 
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {
