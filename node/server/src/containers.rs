@@ -17,7 +17,7 @@ use container::image::{self, ImageConfig, Reference, Registries, Store};
 use model::{Action, EnvironmentVariable, NetInfo, PortMapping, RunAction};
 use plan::cell::{Container, Handle, Work};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::config::Config;
 use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, STOP_GRACE};
@@ -42,6 +42,8 @@ pub(crate) struct LinuxContainers {
     images: Arc<Store>,
     external_address: Ipv4Addr,
     versions: watch::Receiver<u64>,
+    /// Whether the node ends, after which no container is made. Held for reading while one is.
+    closed: RwLock<bool>,
 }
 
 /// Why containers cannot be run here at all.
@@ -84,7 +86,13 @@ impl LinuxContainers {
                 version.send_modify(|version| *version += 1);
             }
         });
-        Ok(Self { runtime, images, external_address: cell.external_address, versions })
+        Ok(Self {
+            runtime,
+            images,
+            external_address: cell.external_address,
+            versions,
+            closed: RwLock::new(false),
+        })
     }
 
     pub(crate) fn images(&self) -> &Store {
@@ -108,8 +116,9 @@ impl LinuxContainers {
         Ok((lines.collect(), batch.next.to_u64()))
     }
 
-    /// Ends and removes every container, all at once.
+    /// Ends and removes every container, all at once, and makes no more.
     pub(crate) async fn stop_all(&self) {
+        *self.closed.write().await = true;
         let ends = self.runtime.list().into_iter().map(|info| async move {
             if let Err(error) = self.runtime.stop(&info.id, EXIT_GRACE).await {
                 tracing::warn!(container = %info.id, %error, "not stopped");
@@ -143,6 +152,10 @@ impl LinuxContainers {
             ports: plan.ports.to_vec(),
             labels: BTreeMap::from([(NOTES_LABEL.to_owned(), notes)]),
         };
+        let closed = self.closed.read().await;
+        if *closed {
+            return Err(failure("the node ends".to_owned(), true));
+        }
         let info =
             self.runtime.create(spec).await.map_err(|error| failure(error.to_string(), true))?;
         let process = plan.process(&image.config, &info, self.external_address);

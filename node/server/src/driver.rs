@@ -84,10 +84,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let ended = until_the_end(&agent).await;
     initialising.abort();
     accepting.abort();
+    // First the replica, and with it the agent's loops: nobody may call the end of the containers
+    // a crash, or make new ones.
+    agent.replica().shutdown().await;
     if config.stop_containers_on_exit {
         agent.world().containers.stop_all().await;
     }
-    agent.replica().shutdown().await;
     ended
 }
 
