@@ -21,7 +21,7 @@ use std::str::FromStr;
 
 use nix::errno::Errno;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
@@ -236,9 +236,14 @@ impl Network {
         added.map_err(|e| netlink(format!("create link {name}"), &e))?;
         // A container that calls its own host port: where br_netfilter is on, the bridge
         // rewrites the packet itself and has to send it back where it came from.
-        // The kernel takes this for a link that exists, not together with its creation.
-        let hairpin = format!("/sys/class/net/{name}/brport/hairpin_mode");
-        fs::write(&hairpin, "1").context(|| format!("write {hairpin}"))
+        // The kernel takes this for a link that exists, not together with its creation. Not by
+        // sysfs: that shows the network of whoever mounted it, which need not be ours.
+        let index = self.index_of(&name).await?.ok_or_else(|| {
+            netlink(format!("find link {name}"), &rtnetlink::Error::RequestFailed)
+        })?;
+        let port = LinkBridgePort::new(index).hairpin(true).build();
+        let set = self.netlink.link().set_port(port).execute().await;
+        set.map_err(|e| netlink(format!("set hairpin mode of link {name}"), &e))
     }
 
     /// Takes the link away; done if it is not there.

@@ -1,0 +1,201 @@
+//! Debian's `docker-registry` with images made by `umoci`, and a registry that lies.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::eventually;
+use crate::host::Host;
+
+/// The real registry's address on its host.
+pub const REGISTRY: &str = "127.0.0.1:5000";
+/// A body longer than this is a layer of [`Registry::push`], not a document.
+const LAYER_BYTES_MIN: usize = 10_000;
+
+/// The page that the image of [`Registry::push`] serves tells what it is run as.
+const RUN: &str = r#"mkdir -p /tmp/www
+{
+    echo "greeting $GREETING"
+    echo "user $(id -u)"
+    echo "dir $(pwd)"
+    echo "args $*"
+    echo "index $CF_INSTANCE_INDEX"
+    echo "root is $(tr -s ' ' < /proc/self/uid_map)"
+    [ -e /removed ] || echo "the removed file is gone"
+} > /tmp/www/index.html
+echo "serving on $PORT"
+echo "complaining" >&2
+exec busybox httpd -f -p "$PORT" -h /tmp/www
+"#;
+
+/// `docker-registry` on a host, which it ends with.
+#[derive(Debug)]
+pub struct Registry<'a> {
+    host: &'a Host,
+    process: Child,
+}
+
+impl<'a> Registry<'a> {
+    /// Serves at [`REGISTRY`].
+    ///
+    /// # Panics
+    ///
+    /// It does not.
+    #[must_use]
+    pub fn start(host: &'a Host) -> Self {
+        let dir = host.dir().join("registry");
+        fs::create_dir(&dir).expect("the directory is ours");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: {REGISTRY}}}\n",
+            dir.display()
+        );
+        let file = dir.join("config.yml");
+        fs::write(&file, config).expect("the directory is ours");
+        let process = host
+            .command("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nsenter (Debian: util-linux) starts");
+        eventually(
+            "docker-registry (Debian: docker-registry) serves",
+            Duration::from_secs(20),
+            || host.http_get(REGISTRY.parse().expect("an address"), "/v2/"),
+        );
+        Self { host, process }
+    }
+
+    /// An image of two layers, made by `umoci` of `busybox-static` and pushed by `skopeo` in one
+    /// of its formats (`oci` or `v2s2`): a web server that tells what it is run as. The second
+    /// layer removes a file of the first.
+    ///
+    /// # Panics
+    ///
+    /// A tool is missing or fails; with what it says.
+    pub fn push(&self, name: &str, format: &str) {
+        let dir = tempfile::tempdir_in(self.host.dir()).expect("the directory is ours");
+        let layout = dir.path().join("layout");
+        let image = format!("{}:latest", layout.display());
+        let bundle = dir.path().join("bundle");
+        let root = bundle.join("rootfs");
+        let umoci = |words: &[&str]| run("umoci", words);
+        umoci(&["init", "--layout", text(&layout)]);
+        umoci(&["new", "--image", &image]);
+        umoci(&["unpack", "--image", &image, text(&bundle)]);
+        for (path, mode) in [("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("app", 0o755)] {
+            let path = root.join(path);
+            fs::create_dir_all(&path).expect("the directory is ours");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("Debian: busybox-static");
+        for applet in ["sh", "mkdir", "id", "tr"] {
+            symlink("busybox", root.join("bin").join(applet)).expect("the directory is ours");
+        }
+        fs::write(root.join("removed"), "").expect("the directory is ours");
+        fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:1234:1234::/:/bin/sh\n")
+            .expect("the directory is ours");
+        umoci(&["repack", "--refresh-bundle", "--image", &image, text(&bundle)]);
+        fs::remove_file(root.join("removed")).expect("it was made above");
+        fs::write(root.join("app/run.sh"), RUN).expect("the directory is ours");
+        umoci(&["repack", "--image", &image, text(&bundle)]);
+        let config = ["config", "--image", &image, "--config.user", "web"];
+        let process = ["--config.workingdir", "/app", "--config.env", "GREETING=moin"];
+        let entrypoint = ["--config.entrypoint", "/bin/sh", "--config.entrypoint", "/app/run.sh"];
+        let rest = ["--config.cmd", "one", "--config.exposedports", "8080/tcp"];
+        umoci(&[&config[..], &process, &entrypoint, &rest].concat());
+        let mut skopeo = self.host.command("skopeo");
+        skopeo.args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--format", format]);
+        skopeo.args([format!("oci:{image}"), format!("docker://{REGISTRY}/{name}:latest")]);
+        check("skopeo", skopeo);
+    }
+}
+
+impl Drop for Registry<'_> {
+    fn drop(&mut self) {
+        // nsenter became it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("temporary directories have plain names")
+}
+
+fn run(program: &str, words: &[&str]) {
+    let mut command = Command::new(program);
+    command.args(words);
+    check(program, command);
+}
+
+fn check(program: &str, mut command: Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("{program} (Debian: {program}): {e}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {}\n{said}", output.status);
+}
+
+/// What a lying registry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Every answer is a web page.
+    Rubbish,
+    /// Layers have another byte in the middle.
+    WrongBytes,
+    /// Layers end in the middle, every time.
+    CutOff,
+}
+
+/// Stands in front of [`REGISTRY`] at `address` on the host, and lies. Goes on until the test's
+/// process ends.
+///
+/// # Panics
+///
+/// The address is taken.
+pub fn lie(host: &Host, address: &'static str, lie: Lie) {
+    host.in_network(|| {
+        let listener = TcpListener::bind(address).expect("the host is ours");
+        // Threads are in the network of the one that makes them.
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    // Whoever hangs up early does so on purpose.
+                    let _ = answer(client, lie);
+                });
+            }
+        });
+    });
+}
+
+fn answer(mut client: TcpStream, lie: Lie) -> std::io::Result<()> {
+    let mut request = String::new();
+    let mut reader = BufReader::new(client.try_clone()?);
+    while reader.read_line(&mut request)? > 2 {}
+    if lie == Lie::Rubbish {
+        let page = "<html>Welcome to the hotel's wireless network</html>";
+        let length = page.len();
+        return write!(
+            client,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{page}"
+        );
+    }
+    let mut upstream = TcpStream::connect(REGISTRY)?;
+    upstream.write_all(request.replacen("\r\n", "\r\nConnection: close\r\n", 1).as_bytes())?;
+    let mut answer = Vec::new();
+    upstream.read_to_end(&mut answer)?;
+    let is_layer = request.contains("/blobs/") && answer.len() > LAYER_BYTES_MIN;
+    let middle = answer.len() / 2;
+    match lie {
+        Lie::WrongBytes if is_layer => answer[middle] ^= 1,
+        Lie::CutOff if is_layer => answer.truncate(middle),
+        Lie::Rubbish | Lie::WrongBytes | Lie::CutOff => {}
+    }
+    client.write_all(&answer)
+}

@@ -1,0 +1,117 @@
+//! What is lost: processes, nodes, the leader, the whole cluster.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use tests::cluster::{Cluster, SAMPLE};
+use tests::eventually;
+
+#[test]
+fn a_killed_process_is_restarted() {
+    let cluster = Cluster::start();
+    let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "2"]);
+    let before = cluster.instances("hello", 2);
+    let apps = cluster.host().processes_of_container(&before[0].instance_guid, "/hello");
+    assert_eq!(apps.len(), 1, "{apps:?}");
+    kill(apps[0], Signal::SIGKILL).unwrap();
+    let after = eventually("another instance in its place", Duration::from_secs(30), || {
+        let after = cluster.instances("hello", 2);
+        if after[0].instance_guid == before[0].instance_guid {
+            Err("the same".to_owned())
+        } else {
+            Ok(after)
+        }
+    });
+    assert_eq!(after[1], before[1], "the other one is left alone");
+    assert_eq!(cluster.answers("hello", 2).len(), 2);
+    let told = cluster.done(&["app", "hello"]);
+    assert!(told.contains("APP/PROC/WEB: Exited with status 137"), "{told}");
+}
+
+#[test]
+fn killing_the_leader_while_pushing_loses_nothing_acknowledged() {
+    const APPS: usize = 12;
+    let cluster = Cluster::start();
+    let (mut acknowledged, mut killed) = (BTreeSet::new(), 0);
+    std::thread::scope(|scope| {
+        let pushing = scope.spawn(|| {
+            (0..APPS)
+                .filter_map(|number| {
+                    let name = format!("app-{number}");
+                    let words = ["push", &name, "-o", SAMPLE, "-i", "3", "-m", "32M"];
+                    // It may be told that the outcome is unknown: only what was acknowledged counts.
+                    let done = cluster.gavel(&words).output().unwrap().status.success();
+                    done.then_some(name)
+                })
+                .collect::<Vec<_>>()
+        });
+        while !pushing.is_finished() && killed < 3 {
+            cluster.kill_node(&cluster.leader());
+            killed += 1;
+            std::thread::sleep(Duration::from_millis(1500));
+        }
+        acknowledged.extend(pushing.join().unwrap());
+    });
+    assert!(killed > 0, "it was all over before anything was killed");
+    assert!(acknowledged.len() > APPS / 2, "most pushes survive: {acknowledged:?}");
+    let desired: BTreeSet<String> = cluster
+        .json(&["desired-lrps"])
+        .iter()
+        .map(|lrp| lrp["process_guid"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(desired.is_superset(&acknowledged), "{acknowledged:?} of {desired:?}");
+    for app in &desired {
+        assert_eq!(cluster.answers(app, 3).len(), 3);
+    }
+}
+
+#[test]
+fn containers_outlive_their_killed_node_and_are_found_again() {
+    let cluster = Cluster::start();
+    let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "3"]);
+    let before = cluster.instances("hello", 3);
+    let on_second = before.iter().find(|instance| instance.cell_id == "node-2").unwrap();
+    let pids = cluster.host().processes_of_container(&on_second.instance_guid, "/hello");
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    cluster.kill_node("node-2");
+    assert!(cluster.host().http_get(on_second.address, "/").is_ok(), "it answers without its node");
+    eventually("the node is back", Duration::from_secs(30), || {
+        let cells = cluster.json(&["cells"]);
+        let back = cells.iter().all(|cell| cell["state"] == "present");
+        let status = cluster.json(&["cluster", "status"]).remove(0);
+        let answers = status["members"][1]["applied_index"].is_u64();
+        if back && answers { Ok(()) } else { Err(format!("{cells:?} {status}")) }
+    });
+    // A while in which a node that had forgotten them would replace them.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(cluster.instances("hello", 3), before, "the same instances, where they were");
+    assert_eq!(cluster.host().processes_of_container(&on_second.instance_guid, "/hello"), pids);
+}
+
+#[test]
+fn a_stopped_cluster_runs_the_same_apps_when_it_starts_again() {
+    let mut cluster = Cluster::start();
+    for app in ["one", "two"] {
+        let _ = cluster.done(&["push", app, "-o", SAMPLE, "-i", "3"]);
+    }
+    cluster.interrupt();
+    assert_eq!(cluster.host().traces(), Vec::<String>::new());
+    cluster.resume();
+    for app in ["one", "two"] {
+        assert_eq!(cluster.answers(app, 3).len(), 3);
+        let told = cluster.done(&["app", app]);
+        assert!(!told.contains("crashes"), "a stop is no crash: {told}");
+    }
+}
+
+#[test]
+fn a_killed_cluster_runs_the_same_apps_when_it_starts_again() {
+    let mut cluster = Cluster::start();
+    let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "3"]);
+    let before = cluster.instances("hello", 3);
+    cluster.kill_all();
+    cluster.resume();
+    assert_eq!(cluster.answers("hello", 3).len(), 3);
+    assert_eq!(cluster.instances("hello", 3), before, "containers outlive their nodes");
+}

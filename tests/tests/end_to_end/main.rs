@@ -1,0 +1,6 @@
+//! Clusters of real processes, each on a machine of its own.
+
+mod bad_input;
+mod images;
+mod losses;
+mod tasks;
