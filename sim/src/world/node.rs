@@ -209,7 +209,12 @@ fn tell(request: &PeerRequest, response: &PeerResponse) {
         let (names, ballot) = match request {
             PeerRequest::Vote(ballot) => (["vote_granted", "vote_refused"], ballot),
             PeerRequest::PreVote(ballot) => (["pre_vote_granted", "pre_vote_refused"], ballot),
-            _ => return,
+            PeerRequest::AppendEntries(_)
+            | PeerRequest::TransferLeader(_)
+            | PeerRequest::SnapshotChunk(_)
+            | PeerRequest::Propose(_)
+            | PeerRequest::ReadIndex
+            | PeerRequest::Soft(_) => return,
         };
         let name = names[usize::from(!voted.granted)];
         runtime::event(name, &[("term", ballot.vote.term), ("to", ballot.vote.node)]);
