@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use replica::limits::SNAPSHOT_INSTALL_TIMEOUT;
+
 /// Polls in a row during which virtual time stands still, before the run is called a livelock.
 ///
 /// Five replicas under load and faults need below 20,000 polls at one instant (measured); two
@@ -20,8 +22,10 @@ pub const RESTART_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// Virtual time within which a healed cluster must agree again, with every member at the same
 /// entry: an election (2 to 4 s for the replica's own times), one that failed before it, and the
-/// longest wait of a peer that was unreachable, twice over.
-pub const HEAL_MAX: Duration = Duration::from_secs(30);
+/// longest wait of a peer that was unreachable, twice over; and before all that the answer to a
+/// snapshot's last chunk, which a leader may be waiting for in vain (seed 55: a lost one kept a
+/// follower from hearing of new entries for that long).
+pub const HEAL_MAX: Duration = SNAPSHOT_INSTALL_TIMEOUT.saturating_add(Duration::from_secs(30));
 
 /// How often the healing looks whether it is done.
 pub const HEAL_LOOK: Duration = Duration::from_millis(100);

@@ -111,7 +111,8 @@ impl World {
     /// How every node stands, in a line each.
     fn describe(&self) -> String {
         let mut lines = vec![format!("agreed through {:?}", self.checker().agreed())];
-        for id in self.nodes().keys().copied().collect::<Vec<_>>() {
+        let ids: Vec<NodeId> = self.nodes().keys().copied().collect();
+        for id in ids {
             lines.push(match self.replica(id) {
                 None => format!("node {id} is down"),
                 Some((_, replica)) => {
