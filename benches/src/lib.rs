@@ -1,1 +1,197 @@
-//! Criterion benches, and races against peers on the same machine.
+//! A cluster's state of any size, as the benches start from it: nothing is made by hand, all of
+//! it by commands.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use model::{
+    Action, ActualLrpKey, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp,
+    EnvironmentVariable, FeatureFlag, InstanceKey, Millis, NetInfo, Outcome, PortMapping, Proposal,
+    RunAction, State, TaskDefinition, apply_proposal,
+};
+use plan::{Plan, Sightings};
+
+/// Instances of each app; Cloud Foundry's own scale tests used 1 to 100.
+pub const INSTANCES_OF_APP: u32 = 50;
+/// Availability zones.
+const ZONES: u32 = 3;
+
+/// A cluster without Raft: its state, and what its leader hears.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub state: State,
+    pub sightings: Sightings,
+    pub now: Millis,
+    log_index: u64,
+}
+
+impl Cluster {
+    /// So many cells that all have been heard, and nothing on them.
+    #[must_use]
+    pub fn of_cells(cells: u32) -> Self {
+        let now = Millis(1_000_000);
+        let mut cluster =
+            Self { state: State::new(), sightings: Sightings::new(now), now, log_index: 0 };
+        cluster.propose(vec![Command::InitCluster { salt: 7 }]);
+        let flag = FeatureFlag::DiegoDocker;
+        cluster.propose(vec![Command::SetFeatureFlag { flag, enabled: true }]);
+        for number in 0..cells {
+            let cell = cell(number);
+            cluster.sightings.hear(cell.cell_id.clone(), now);
+            cluster.propose(vec![Command::RegisterCell { cell: Box::new(cell) }]);
+        }
+        cluster
+    }
+
+    /// Apps are desired until so many instances wait for a place.
+    ///
+    /// # Panics
+    ///
+    /// `instances` is not a multiple of [`INSTANCES_OF_APP`].
+    pub fn desire(&mut self, instances: u32) {
+        assert_eq!(instances % INSTANCES_OF_APP, 0);
+        for number in 0..instances / INSTANCES_OF_APP {
+            let desired_lrp = Box::new(app(number, INSTANCES_OF_APP));
+            self.propose(vec![Command::DesireLrp { desired_lrp }]);
+        }
+    }
+
+    /// Turns are taken and all that is placed starts, until nothing is left to plan.
+    ///
+    /// # Panics
+    ///
+    /// It does not come to an end.
+    pub fn settle(&mut self) {
+        for _ in 0..100 {
+            let plan = self.turn();
+            if plan.commands.is_empty() {
+                return;
+            }
+            self.propose(plan.commands);
+            self.start_all();
+        }
+        panic!("turns go on and on");
+    }
+
+    #[must_use]
+    pub fn turn(&self) -> Plan {
+        plan::turn(&self.state, &self.sightings, self.now)
+    }
+
+    /// As a committed entry is applied.
+    ///
+    /// # Panics
+    ///
+    /// A command is refused: the bench would measure something else.
+    pub fn propose(&mut self, commands: Vec<Command>) -> Outcome {
+        self.log_index += 1;
+        let proposal = Proposal { at: self.now, commands };
+        let (outcome, _) = apply_proposal(&mut self.state, self.log_index, proposal);
+        self.state.take_journal();
+        for result in &outcome.0 {
+            result.as_ref().expect("the benches propose what is allowed");
+        }
+        outcome
+    }
+
+    /// The claimed instances that do not run yet.
+    #[must_use]
+    pub fn claimed(&self) -> Vec<(ActualLrpKey, InstanceKey)> {
+        let claimed = self.state.actual_lrps().filter(|row| !row.is_running());
+        claimed.filter_map(|row| Some((row.key.clone(), row.instance()?.clone()))).collect()
+    }
+
+    fn start_all(&mut self) {
+        for (key, instance) in self.claimed() {
+            let net_info = net_info();
+            self.propose(vec![Command::StartLrp { key, instance, net_info }]);
+        }
+    }
+
+    /// Nothing is heard of one cell for long enough.
+    pub fn lose_a_cell(&mut self) {
+        self.now = self.now + Millis::from_secs(3600);
+        let lost = cell(0).cell_id;
+        let others: Vec<CellId> =
+            self.state.cells().map(|cell| cell.cell_id.clone()).filter(|id| *id != lost).collect();
+        for cell_id in others {
+            self.sightings.hear(cell_id, self.now);
+        }
+    }
+}
+
+#[must_use]
+pub fn cell(number: u32) -> Cell {
+    Cell {
+        cell_id: format!("cell-{number:04}").as_str().into(),
+        node_id: u64::from(number),
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        zone: format!("z{}", number % ZONES),
+        capacity: Capacity { memory_mb: 64 * 1024, disk_mb: 512 * 1024, containers: 249 },
+        rootfs_providers: vec!["docker".to_owned()],
+        placement_tags: Vec::new(),
+        optional_placement_tags: Vec::new(),
+        health: CellHealth::Present,
+    }
+}
+
+/// An app as `gavel push` makes them; every third is twice as large.
+#[must_use]
+pub fn app(number: u32, instances: u32) -> DesiredLrp {
+    DesiredLrp {
+        process_guid: format!("app-{number:06}").as_str().into(),
+        domain: "cf-apps".into(),
+        log_guid: format!("app-{number:06}"),
+        log_source: "APP/PROC/WEB".to_owned(),
+        rootfs: "docker:///library/nginx#1.27".to_owned(),
+        rootfs_digest: None,
+        instances: i32::try_from(instances).unwrap_or(i32::MAX),
+        memory_mb: if number.is_multiple_of(3) { 512 } else { 256 },
+        disk_mb: 1024,
+        max_pids: 0,
+        cpu_weight: 1,
+        env: Vec::new(),
+        action: Some(action()),
+        ports: vec![8080],
+        routes: BTreeMap::new(),
+        annotation: "{\"image\":\"nginx:1.27\"}".to_owned(),
+        placement_tags: Vec::new(),
+        modification_tag: Default::default(),
+    }
+}
+
+#[must_use]
+pub fn task() -> TaskDefinition {
+    TaskDefinition {
+        rootfs: "docker:///library/nginx#1.27".to_owned(),
+        memory_mb: 64,
+        disk_mb: 64,
+        action: Some(action()),
+        ..TaskDefinition::default()
+    }
+}
+
+fn action() -> Action {
+    let variable = |name: &str, value: &str| EnvironmentVariable {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    Action::Run(RunAction {
+        path: "/docker-entrypoint.sh".to_owned(),
+        args: vec!["nginx".to_owned(), "-g".to_owned(), "daemon off;".to_owned()],
+        dir: "/".to_owned(),
+        env: vec![variable("PORT", "8080"), variable("MEMORY_LIMIT", "256m")],
+        user: "root".to_owned(),
+        log_source: "APP/PROC/WEB".to_owned(),
+        suppress_log_output: false,
+    })
+}
+
+#[must_use]
+pub fn net_info() -> NetInfo {
+    NetInfo {
+        address: Ipv4Addr::new(10, 0, 0, 1),
+        instance_address: Ipv4Addr::new(10, 88, 0, 2),
+        ports: vec![PortMapping { container_port: 8080, host_port: 61_001 }],
+    }
+}

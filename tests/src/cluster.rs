@@ -127,8 +127,9 @@ impl Cluster {
     /// They do not end.
     pub fn kill_all(&mut self) {
         let mut dev = self.dev.take().expect("it runs");
-        let mut pids = self.host.processes("dev --port");
-        pids.extend(self.host.processes("node --config"));
+        // The nodes first: one that outlives gavel dev is asked to stop, and stops its containers.
+        let mut pids = self.host.processes("node --config");
+        pids.extend(self.host.processes("dev --port"));
         for pid in pids {
             kill(pid, Signal::SIGKILL).expect("it runs");
         }
@@ -230,6 +231,17 @@ impl Cluster {
         let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
         let text = self.done(&words);
         text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
+    }
+
+    /// `HOST:PORT` of a node.
+    ///
+    /// # Panics
+    ///
+    /// There is no such node.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> String {
+        let number: u16 = name.strip_prefix("node-").and_then(|n| n.parse().ok()).expect("node-N");
+        format!("127.0.0.1:{}", self.port + number - 1)
     }
 
     /// Who leads, by name.
