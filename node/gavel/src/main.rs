@@ -23,6 +23,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// A node makes and drops many small things on many threads, which glibc's malloc is slow at: a
+/// quarter of a busy leader's time (benches/RESULTS.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything else: a shim has one thread and no files of ours.
     if std::env::args_os().nth(1).is_some_and(|word| word == container::container::shim::ARGUMENT) {
