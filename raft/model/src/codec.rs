@@ -190,5 +190,11 @@ fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Er
     if *version != VERSION {
         return Err(Error::UnknownVersion { what, version: *version });
     }
-    postcard::from_bytes(body).map_err(|error| Error::Malformed { what, reason: error.to_string() })
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => {
+            Err(Error::Malformed { what, reason: format!("{} bytes too many", rest.len()) })
+        }
+        Err(error) => Err(Error::Malformed { what, reason: error.to_string() }),
+    }
 }
