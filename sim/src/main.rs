@@ -79,7 +79,8 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn run(seed: u64, listener: Option<impl FnMut(&Event<'_>) + 'static>) -> anyhow::Result<ExitCode> {
-    let report = world::run(seed, listener.map(|listener| Box::new(listener) as _));
+    let report =
+        world::run(seed, world::Scope::Nodes, listener.map(|listener| Box::new(listener) as _));
     summarise(&report);
     for (name, count) in &report.counts {
         println!("{count:>9} {name}");
@@ -129,7 +130,9 @@ fn sweep(seeds: Range<u64>, keep_going: bool) -> anyhow::Result<ExitCode> {
     let mut slowest = std::time::Duration::ZERO;
     for seed in seeds {
         // A deadlock or a livelock ends its run with a panic of the executor.
-        let Ok(report) = catch_unwind(AssertUnwindSafe(|| world::run(seed, None))) else {
+        let Ok(report) =
+            catch_unwind(AssertUnwindSafe(|| world::run(seed, world::Scope::Nodes, None)))
+        else {
             println!("seed {seed} FAILED: the run panicked at commit {}", commit());
             println!("  again: cargo run -p gavel-sim --profile sim -- replay {seed}\n");
             failed.push(seed);
