@@ -42,6 +42,12 @@ pub(crate) fn check(state: &State, cells: &Cells) -> Verdict {
             }
         }
     }
+    let is_over = |state: &TaskState| {
+        matches!(state, TaskState::Completed { .. } | TaskState::Resolving { .. })
+    };
+    if let Some(task) = state.tasks().find(|task| !is_over(&task.state)) {
+        return Err(format!("task {} is {:?}", task.task_guid, task.state));
+    }
     for (cell_id, containers) in cells {
         for (handle, container) in containers {
             if !named.contains(&(cell_id, handle.clone())) {
@@ -49,13 +55,7 @@ pub(crate) fn check(state: &State, cells: &Cells) -> Verdict {
             }
         }
     }
-    let is_over = |state: &TaskState| {
-        matches!(state, TaskState::Completed { .. } | TaskState::Resolving { .. })
-    };
-    match state.tasks().find(|task| !is_over(&task.state)) {
-        Some(task) => Err(format!("task {} is {:?}", task.task_guid, task.state)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
