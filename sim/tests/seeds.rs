@@ -58,5 +58,5 @@ fn a_task_that_starts_twice_is_found() {
 
 #[test]
 fn a_container_that_stays_is_found() {
-    found(1..2, Scope::Nodes, Sabotage::KeepContainers, "what runs is what is desired");
+    found(2..6, Scope::Nodes, Sabotage::KeepContainers, "what runs is what is desired");
 }

@@ -89,7 +89,10 @@ impl Begun {
                     reason: "the node ended while making it".to_owned(),
                     retryable: true,
                 }),
-                other => other,
+                there @ (Container::Running { .. }
+                | Container::Exited { .. }
+                | Container::Failed { .. }
+                | Container::Stopping) => there,
             };
             containers.insert(handle, container);
         }

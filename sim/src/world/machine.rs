@@ -107,7 +107,7 @@ impl Machine {
     /// what is left of them is found, or is not.
     pub(super) fn crash(&self) {
         let mut inner = self.inner();
-        if inner.rng.chance(HALF) {
+        if inner.rng.chance(HALF) || inner.containers.is_empty() {
             return;
         }
         runtime::event("containers_lost", &[("count", inner.containers.len() as u64)]);
