@@ -6,6 +6,7 @@
 //! log. They never look into a replica and never change what happens.
 
 mod acknowledged;
+pub(crate) mod converged;
 mod durable_answers;
 mod election_safety;
 mod leader_completeness;
@@ -14,9 +15,11 @@ mod log_matching;
 mod model_invariants;
 mod one_vote;
 mod state_machine;
+mod tasks_once;
 
 use std::fmt;
 
+use model::TaskGuid;
 use replica::NodeId;
 use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
 
@@ -25,6 +28,7 @@ use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
 use self::one_vote::OneVote;
 use self::state_machine::StateMachine;
+use self::tasks_once::TasksOnce;
 use crate::history::History;
 use crate::limits;
 
@@ -78,6 +82,7 @@ pub struct Checker {
     log_matching: LogMatching,
     leader_completeness: LeaderCompleteness,
     state_machine: StateMachine,
+    tasks_once: TasksOnce,
     history: History,
     violations: Vec<Violation>,
 }
@@ -194,8 +199,16 @@ impl Checker {
 
     /// A replica showed a state.
     pub fn shown(&mut self, at_ns: u64, shown: Shown) {
+        let verdict = model_invariants::check(shown.applied, &shown.state);
+        self.rule(at_ns, model_invariants::NAME, verdict);
         let verdict = self.state_machine.shown(shown);
         self.rule(at_ns, state_machine::NAME, verdict);
+    }
+
+    /// The process of a task began on a node.
+    pub fn task_started(&mut self, at_ns: u64, guid: &TaskGuid, node: NodeId) {
+        let verdict = self.tasks_once.started(guid, node);
+        self.rule(at_ns, tasks_once::NAME, verdict);
     }
 
     /// A replica began a new life: its earlier states bind it no longer.

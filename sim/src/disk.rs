@@ -104,6 +104,8 @@ struct Platter<I: Image> {
     synced_batches: u64,
     life: u64,
     failed: bool,
+    /// Syncs say that they are done and are not: a fault that checkers must find.
+    lies: bool,
     wear: Wear,
     rng: Rng,
 }
@@ -140,6 +142,7 @@ impl<I: Image> Disk<I> {
             synced_batches: 0,
             life: 0,
             failed: false,
+            lies: false,
             wear,
             rng,
         };
@@ -210,7 +213,9 @@ impl<I: Image> Disk<I> {
             runtime::event("disk_failed", &[]);
             return Err(DiskError::Failed);
         }
-        platter.settle(through);
+        if !platter.lies {
+            platter.settle(through);
+        }
         Ok(())
     }
 
@@ -279,6 +284,11 @@ impl<I: Image> Disk<I> {
     /// Changes how the disk fares from here on.
     pub fn set_wear(&self, wear: Wear) {
         self.any_life().wear = wear;
+    }
+
+    /// From here on syncs do nothing, and do not say so.
+    pub fn lie(&self) {
+        self.any_life().lies = true;
     }
 
     /// Whether a sync has failed in this life.

@@ -47,10 +47,17 @@ pub struct OperationId(usize);
 pub struct History {
     operations: Vec<Operation>,
     proposals: BTreeMap<Vec<u8>, OperationId>,
+    /// Agreed entries that no client proposed, where nodes propose as well.
+    of_nodes: Option<BTreeMap<Vec<u8>, u64>>,
     order: u64,
 }
 
 impl History {
+    /// From here on nodes propose by themselves too.
+    pub fn expect_nodes(&mut self) {
+        self.of_nodes = Some(BTreeMap::new());
+    }
+
     fn next_place(&mut self) -> u64 {
         self.order += 1;
         self.order
@@ -92,15 +99,20 @@ impl History {
     /// # Errors
     /// The bytes are of nobody, or agreed already.
     pub fn agreed(&mut self, index: u64, bytes: &[u8], outcome: Outcome) -> Result<(), String> {
-        let Some(id) = self.proposals.get(bytes) else {
-            return Err(format!("entry {index} is a proposal that nobody made"));
+        let earlier = match (self.proposals.get(bytes), &mut self.of_nodes) {
+            (Some(id), _) => {
+                let agreed = &mut self.operations[id.0].agreed;
+                agreed.replace((index, outcome)).map(|(first, _)| first)
+            }
+            (None, Some(of_nodes)) => of_nodes.insert(bytes.to_vec(), index),
+            (None, None) => return Err(format!("entry {index} is a proposal that nobody made")),
         };
-        let operation = &mut self.operations[id.0];
-        if let Some((first, _)) = operation.agreed {
-            return Err(format!("one proposal is agreed twice, as entries {first} and {index}"));
+        match earlier {
+            None => Ok(()),
+            Some(first) => {
+                Err(format!("one proposal is agreed twice, as entries {first} and {index}"))
+            }
         }
-        operation.agreed = Some((index, outcome));
-        Ok(())
     }
 
     /// All of them, in the order of their beginnings.

@@ -27,6 +27,11 @@ pub const RESTART_AFTER_STOP: Duration = Duration::from_secs(1);
 /// follower from hearing of new entries for that long).
 pub const HEAL_MAX: Duration = SNAPSHOT_INSTALL_TIMEOUT.saturating_add(Duration::from_secs(30));
 
+/// Virtual time within which what runs must be what is desired, once a cluster agrees again: the
+/// longest wait of an instance that crashed often (16 min), clocks two minutes apart, and two
+/// minutes for all the rest (a silent cell 15 s, a rejected task's rest 30 s, thrice).
+pub const CONVERGE_MAX: Duration = Duration::from_secs(20 * 60);
+
 /// How often the healing looks whether it is done.
 pub const HEAL_LOOK: Duration = Duration::from_millis(100);
 
@@ -38,6 +43,9 @@ pub const VOTERS_MIN: usize = 3;
 
 /// Tasks in the state above which clients desire no more: states stay quick to compare.
 pub const TASKS_MAX: usize = 60;
+
+/// LRPs above which clients ask whole nodes for no more: each takes up to 4 containers.
+pub const LRPS_RUNNING_MAX: usize = 6;
 
 /// LRPs in the state above which clients desire no more.
 pub const LRPS_MAX: usize = 20;

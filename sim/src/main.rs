@@ -9,50 +9,43 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser};
 use sim::coverage;
 use sim::trace::Event;
-use sim::world::{self, Report};
+use sim::world::{self, Report, Scope};
 
 /// Whole clusters in one process, in virtual time, from one seed, under faults.
 #[derive(Parser)]
-#[command(name = "sim")]
+#[command(name = "sim", after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("what").required(true).args(["seed", "seeds"]))]
 struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
+    /// Run this seed, and say how often each event happened.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run from the first seed up to and without the last, until one fails.
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// Replicas alone, with commands of every kind, instead of whole nodes.
+    #[arg(long)]
+    replicas: bool,
+    /// Tell the story: each event with its virtual time, after the hash of all up to it.
+    #[arg(long, conflicts_with = "seeds")]
+    story: bool,
+    /// Run the seed in two processes, and require the same story to the last byte.
+    #[arg(long, conflicts_with_all = ["seeds", "story"])]
+    twice: bool,
+    /// Go on after a seed has failed.
+    #[arg(long, conflicts_with = "seed")]
+    keep_going: bool,
 }
 
-#[derive(Subcommand)]
-enum Verb {
-    /// Run one seed and report.
-    Run {
-        /// The seed.
-        #[arg(long)]
-        seed: u64,
-        /// Print every event, each with the hash of all that happened up to it.
-        #[arg(long)]
-        trace: bool,
-    },
-    /// Run many seeds; report what failed, and how often each event happened.
-    Sweep {
-        /// From the first up to and without the last: `1..200`.
-        #[arg(long, value_parser = seeds)]
-        seeds: Range<u64>,
-        /// Go on after a seed has failed.
-        #[arg(long)]
-        keep_going: bool,
-    },
-    /// Run a seed twice, in two processes, and require the same trace to the last byte.
-    Meta {
-        /// The seed.
-        seed: u64,
-    },
-    /// Run one seed again and tell its story, a line for each event, virtual time first.
-    Replay {
-        /// The seed.
-        seed: u64,
-    },
-}
+const EXAMPLES: &str = "\
+Examples:
+  sim --seed 7              one cluster of whole nodes
+  sim --seed 7 --story      the same, an event a line
+  sim --seed 7 --twice      the same run, twice over?
+  sim --seeds 1..200        as many clusters; stops at the first that fails
+  sim --seeds 1..200 --replicas --keep-going";
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parse = || {
@@ -66,25 +59,28 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Arguments::parse().verb {
-        Verb::Run { seed, trace } => {
-            let listener =
-                trace.then_some(|event: &Event<'_>| println!("{:016x} {event}", event.hash));
-            run(seed, listener)
-        }
-        Verb::Replay { seed } => run(seed, Some(|event: &Event<'_>| println!("{event}"))),
-        Verb::Sweep { seeds, keep_going } => sweep(seeds, keep_going),
-        Verb::Meta { seed } => meta(seed),
+    let Arguments { seed, seeds, replicas, story, twice, keep_going } = Arguments::parse();
+    let scope = if replicas { Scope::Replicas } else { Scope::Nodes };
+    match (seed, seeds) {
+        (Some(seed), _) if twice => run_twice(seed, scope),
+        (Some(seed), _) => Ok(run(seed, scope, story)),
+        (None, Some(seeds)) => Ok(sweep(seeds, scope, keep_going)),
+        (None, None) => bail!("a seed or seeds are needed"),
     }
 }
 
-fn run(seed: u64, listener: Option<impl FnMut(&Event<'_>) + 'static>) -> anyhow::Result<ExitCode> {
-    let report = world::run(seed, listener.map(|listener| Box::new(listener) as _));
+fn run(seed: u64, scope: Scope, story: bool) -> ExitCode {
+    let tell = |event: &Event<'_>| println!("{:016x} {event}", event.hash);
+    let report = world::run(seed, scope, story.then(|| Box::new(tell) as _));
     summarise(&report);
     for (name, count) in &report.counts {
         println!("{count:>9} {name}");
     }
-    Ok(verdict(&report))
+    if report.violations.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    tell_failure(&report, scope);
+    ExitCode::FAILURE
 }
 
 fn summarise(report: &Report) {
@@ -101,16 +97,17 @@ fn summarise(report: &Report) {
 }
 
 /// Prints what did not hold, and how to see it again.
-fn verdict(report: &Report) -> ExitCode {
-    if report.violations.is_empty() {
-        return ExitCode::SUCCESS;
-    }
+fn tell_failure(report: &Report, scope: Scope) {
     println!("\nseed {} FAILED at commit {}", report.seed, commit());
     for violation in &report.violations {
         println!("  {violation}");
     }
-    println!("  again: cargo run -p gavel-sim --profile sim -- replay {}\n", report.seed);
-    ExitCode::FAILURE
+    tell_again(report.seed, scope);
+}
+
+fn tell_again(seed: u64, scope: Scope) {
+    let replicas = if scope == Scope::Replicas { " --replicas" } else { "" };
+    println!("  again: cargo run -p gavel-sim --profile sim -- --seed {seed} --story{replicas}\n");
 }
 
 fn commit() -> String {
@@ -123,15 +120,15 @@ fn commit() -> String {
     }
 }
 
-fn sweep(seeds: Range<u64>, keep_going: bool) -> anyhow::Result<ExitCode> {
+fn sweep(seeds: Range<u64>, scope: Scope, keep_going: bool) -> ExitCode {
     let mut total = BTreeMap::new();
     let (mut ran, mut failed, mut virtual_s, mut polls) = (0_u64, Vec::new(), 0.0, 0);
     let mut slowest = std::time::Duration::ZERO;
     for seed in seeds {
         // A deadlock or a livelock ends its run with a panic of the executor.
-        let Ok(report) = catch_unwind(AssertUnwindSafe(|| world::run(seed, None))) else {
+        let Ok(report) = catch_unwind(AssertUnwindSafe(|| world::run(seed, scope, None))) else {
             println!("seed {seed} FAILED: the run panicked at commit {}", commit());
-            println!("  again: cargo run -p gavel-sim --profile sim -- replay {seed}\n");
+            tell_again(seed, scope);
             failed.push(seed);
             if keep_going {
                 continue;
@@ -145,7 +142,7 @@ fn sweep(seeds: Range<u64>, keep_going: bool) -> anyhow::Result<ExitCode> {
         polls += report.polls;
         slowest = slowest.max(report.healed_within.unwrap_or_default());
         if !report.violations.is_empty() {
-            verdict(&report);
+            tell_failure(&report, scope);
             failed.push(seed);
             if !keep_going {
                 break;
@@ -163,15 +160,15 @@ fn sweep(seeds: Range<u64>, keep_going: bool) -> anyhow::Result<ExitCode> {
     }
     if failed.is_empty() {
         println!("all held");
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     println!("failed: {failed:?}");
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 /// Compares two processes line by line, so that the first step that differs is named.
-fn meta(seed: u64) -> anyhow::Result<ExitCode> {
-    let (mut first, mut second) = (traced(seed)?, traced(seed)?);
+fn run_twice(seed: u64, scope: Scope) -> anyhow::Result<ExitCode> {
+    let (mut first, mut second) = (traced(seed, scope)?, traced(seed, scope)?);
     let mut lines = 0_u64;
     let mut before = String::new();
     loop {
@@ -197,10 +194,11 @@ fn meta(seed: u64) -> anyhow::Result<ExitCode> {
 
 type Traced = (Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
 
-fn traced(seed: u64) -> anyhow::Result<Traced> {
+fn traced(seed: u64, scope: Scope) -> anyhow::Result<Traced> {
     let program = std::env::current_exe().context("the program's own path is not known")?;
     let mut child = Command::new(program)
-        .args(["run", "--trace", "--seed", &seed.to_string()])
+        .args(["--story", "--seed", &seed.to_string()])
+        .args((scope == Scope::Replicas).then_some("--replicas"))
         .stdout(Stdio::piped())
         .spawn()
         .context("the program cannot start itself")?;

@@ -6,10 +6,12 @@
 
 mod disk;
 mod heal;
+mod machine;
 mod mix;
 mod nemesis;
 mod node;
 mod peers;
+mod surroundings;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +23,10 @@ use std::time::Duration;
 use openraft_rt::AsyncRuntime;
 use replica::NodeId;
 
+pub use self::machine::Habits;
+use self::machine::Machine;
 use self::mix::either_way;
-pub use self::mix::{Mix, Weights};
+pub use self::mix::{Mix, Sabotage, Scope, Weights};
 use self::nemesis::Nemesis;
 use self::node::NodeState;
 use crate::check::{Checker, Violation};
@@ -32,6 +36,13 @@ use crate::rng::{Rng, nanos};
 use crate::runtime::{self, Clock, Group, SimRuntime};
 use crate::trace::{Listener, Trace};
 
+/// Values for the tests of checkers.
+#[cfg(test)]
+pub(crate) mod samples {
+    pub(crate) use super::surroundings::cell;
+    pub(crate) use super::workload::commands::{action, desired_lrp};
+}
+
 /// What travels between nodes.
 type Bytes = Arc<[u8]>;
 
@@ -39,6 +50,8 @@ type Bytes = Arc<[u8]>;
 struct World {
     seed: u64,
     mix: Mix,
+    scope: Scope,
+    sabotage: Option<Sabotage>,
     network: Network<Bytes, Bytes>,
     nodes: Mutex<BTreeMap<NodeId, NodeState>>,
     checker: Mutex<Checker>,
@@ -76,12 +89,22 @@ pub struct Report {
 }
 
 /// Runs the world of a seed from beginning to end. The listener is told every event.
-pub fn run(seed: u64, listener: Option<Listener>) -> Report {
+pub fn run(seed: u64, scope: Scope, listener: Option<Listener>) -> Report {
+    run_world(World::new(seed, scope, None), listener)
+}
+
+/// Runs the world of a seed with something wrong in it that checkers must find.
+pub fn run_sabotaged(seed: u64, scope: Scope, sabotage: Sabotage) -> Report {
+    run_world(World::new(seed, scope, Some(sabotage)), None)
+}
+
+fn run_world(world: World, listener: Option<Listener>) -> Report {
+    let seed = world.seed;
     let mut runtime = SimRuntime::with_seed(seed);
     if let Some(listener) = listener {
         runtime.listen(listener);
     }
-    let world = Arc::new(World::new(seed));
+    let world = Arc::new(world);
     let healed_within = runtime.block_on(world.clone().unfold());
     let checker = world.checker();
     let panics = runtime.panics().into_iter().map(|panic| Violation {
@@ -104,18 +127,26 @@ pub fn run(seed: u64, listener: Option<Listener>) -> Report {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let mix = Mix::draw(&mut Rng::stream(seed, "mix"));
+    fn new(seed: u64, scope: Scope, sabotage: Option<Sabotage>) -> Self {
+        let mut mix = Mix::draw(&mut Rng::stream(seed, "mix"));
+        if scope == Scope::Nodes {
+            mix.widen(&mut Rng::stream(seed, "nodes"));
+        }
         let links = Links::new(mix.weather, Rng::stream(seed, "links"));
         let world = Self {
             seed,
             mix,
+            scope,
+            sabotage,
             network: Network::new(links),
             nodes: Mutex::default(),
             checker: Mutex::default(),
             stamps: Mutex::default(),
             quiet: AtomicBool::new(false),
         };
+        if scope == Scope::Nodes {
+            world.checker().history().expect_nodes();
+        }
         for id in 1..=world.mix.voters {
             world.add_node(id);
         }
@@ -130,10 +161,17 @@ impl World {
             disk: Disk::new(self.mix.wear, Rng::stream(self.seed, &format!("disk-{id}"))),
             clock: Clock::drifting(i32::try_from(drift_ppm).expect("drift is below a million")),
             wall_off_ms: either_way(&mut rng, self.mix.wall_off_ms_max),
+            machine: Arc::new(Machine::new(
+                self.mix.habits,
+                Rng::stream(self.seed, &format!("machine-{id}")),
+            )),
             lives: 0,
             life: None,
             retired: false,
         };
+        if self.sabotage == Some(Sabotage::LyingDisks) {
+            node.disk.lie();
+        }
         let earlier = self.nodes().insert(id, node);
         assert!(earlier.is_none(), "node ids are never used again");
     }

@@ -15,7 +15,7 @@ use crate::limits::{CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_RETRY};
 use crate::node::Agent;
 use crate::requests::RequestError;
 use crate::soft::Message;
-use crate::world::{Containers, CreateFailure, World};
+use crate::world::{Containers, CreateFailure, Found, World};
 
 /// Tells the leader that this cell is alive, until the replica stops.
 pub(crate) async fn heartbeats<W: World>(agent: Agent<W>) {
@@ -77,6 +77,38 @@ struct Begun {
     tasks_started: BTreeSet<TaskGuid>,
 }
 
+impl Begun {
+    /// What is found here, with what this process is making or ending over it.
+    fn over(&self, found: Vec<Found>) -> BTreeMap<Handle, Container> {
+        let failed = |CreateFailure { reason, retryable }| Container::Failed { reason, retryable };
+        let mut containers = BTreeMap::new();
+        for Found { handle, container } in found {
+            // Of a former life: nobody makes it ready any more, and nothing has run in it.
+            let container = match container {
+                Container::Preparing => failed(CreateFailure {
+                    reason: "the node ended while making it".to_owned(),
+                    retryable: true,
+                }),
+                there @ (Container::Running { .. }
+                | Container::Exited { .. }
+                | Container::Failed { .. }
+                | Container::Stopping) => there,
+            };
+            containers.insert(handle, container);
+        }
+        for (handle, failure) in &self.failed {
+            containers.insert(handle.clone(), failed(failure.clone()));
+        }
+        for handle in &self.making {
+            containers.insert(handle.clone(), Container::Preparing);
+        }
+        for handle in &self.ending {
+            containers.insert(handle.clone(), Container::Stopping);
+        }
+        containers
+    }
+}
+
 impl<W: World> CellLoop<W> {
     /// Offers this cell to the cluster when the record of it is missing or out of date.
     fn register(&self) {
@@ -113,27 +145,13 @@ impl<W: World> CellLoop<W> {
         }
     }
 
-    /// What is here, with what is being made or ended over what the list says.
     fn observe(&self, state: &model::State) -> Observed {
         let mut begun = self.begun();
         let me = &self.agent.cell().cell_id;
         begun
             .tasks_started
             .retain(|guid| state.task(guid).is_some_and(|task| task.cell() == Some(me)));
-        let mut containers: BTreeMap<Handle, Container> = BTreeMap::new();
-        for found in self.agent.world().containers().list() {
-            containers.insert(found.handle, found.container);
-        }
-        for (handle, failure) in &begun.failed {
-            let CreateFailure { reason, retryable } = failure.clone();
-            containers.insert(handle.clone(), Container::Failed { reason, retryable });
-        }
-        for handle in &begun.making {
-            containers.insert(handle.clone(), Container::Preparing);
-        }
-        for handle in &begun.ending {
-            containers.insert(handle.clone(), Container::Stopping);
-        }
+        let containers = begun.over(self.agent.world().containers().list());
         let asked = |handle: &Handle| match handle {
             Handle::Task(guid) => Some(guid.clone()),
             Handle::Lrp(_) => None,
@@ -265,4 +283,20 @@ enum End {
     /// With grace, then all of it is removed.
     Stop,
     Destroy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_former_life_left_half_made_has_failed() {
+        let handle = Handle::Task("t".into());
+        let found = || vec![Found { handle: handle.clone(), container: Container::Preparing }];
+        let mut begun = Begun::default();
+        let left = begun.over(found()).remove(&handle);
+        assert!(matches!(left, Some(Container::Failed { retryable: true, .. })), "{left:?}");
+        begun.making.insert(handle.clone());
+        assert_eq!(begun.over(found()).remove(&handle), Some(Container::Preparing));
+    }
 }

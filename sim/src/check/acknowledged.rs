@@ -82,4 +82,12 @@ mod tests {
         assert!(history.agreed(8, &[1], DONE).is_err());
         assert!(history.agreed(9, &[2], DONE).is_err());
     }
+
+    #[test]
+    fn what_nodes_propose_is_agreed_once_too() {
+        let mut history = History::default();
+        history.expect_nodes();
+        assert!(history.agreed(7, &[1], DONE).is_ok());
+        assert!(history.agreed(8, &[1], DONE).is_err());
+    }
 }

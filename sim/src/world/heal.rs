@@ -12,9 +12,10 @@ use openraft_rt::AsyncRuntime;
 use replica::NodeId;
 use replica::status::Role;
 
-use super::World;
 use super::node::SimReplica;
-use crate::check::Whence;
+use super::surroundings::cell_id;
+use super::{Habits, Scope, World};
+use crate::check::{Whence, converged};
 use crate::disk::Wear;
 use crate::limits;
 use crate::network::Weather;
@@ -36,10 +37,14 @@ impl World {
         let all: Vec<NodeId> = self.nodes().keys().copied().collect();
         for id in all {
             self.nodes()[&id].disk.set_wear(Wear::NEW);
+            self.nodes()[&id].machine.set_habits(Habits::CALM);
             self.start(id);
         }
         let began = runtime::true_time();
         let came_right = SimRuntime::timeout(limits::HEAL_MAX, self.come_right()).await;
+        if came_right.is_ok() && self.scope == Scope::Nodes {
+            self.converge().await;
+        }
         let took = runtime::true_time() - began;
         if self.broken() {
             return None;
@@ -73,6 +78,27 @@ impl World {
                 probed.insert(*id, number);
             }
         }
+    }
+
+    /// Waits until what runs is what is desired.
+    async fn converge(&self) {
+        let until = runtime::true_time() + limits::CONVERGE_MAX;
+        while !self.broken() {
+            let Err(what) = converged::check(&self.checker().agreed_state(), &self.cells()) else {
+                return;
+            };
+            if runtime::true_time() > until {
+                let limit_s = limits::CONVERGE_MAX.as_secs();
+                self.violated(converged::NAME, format!("not within {limit_s} s: {what}"));
+            }
+            Self::pause(limits::HEAL_LOOK).await;
+        }
+    }
+
+    /// The containers of every node that belongs to the cluster.
+    fn cells(&self) -> converged::Cells {
+        let nodes = self.nodes();
+        nodes.iter().map(|(id, node)| (cell_id(*id), node.machine.containers())).collect()
     }
 
     /// The members that the leader knows of, if there is one and all of them are up.

@@ -5,9 +5,30 @@ use std::time::Duration;
 
 use replica::{Config, NodeId};
 
+use super::machine::Habits;
 use crate::disk::Wear;
 use crate::network::Weather;
 use crate::rng::{PerMillion, Rng};
+
+/// How much of a node there is in a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Replicas; clients propose commands of every kind, sensible or not.
+    Replicas,
+    /// Whole nodes with agents and containers; clients ask for what people ask for.
+    Nodes,
+}
+
+/// Something wrong with the world itself, for tests of the checkers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Disks say that they have synced, and have not.
+    LyingDisks,
+    /// A container that starts does so twice.
+    StartTwice,
+    /// A container that is removed stays.
+    KeepContainers,
+}
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -22,6 +43,8 @@ pub struct Mix {
     pub weather: Weather,
     /// How disks fare while they do.
     pub wear: Wear,
+    /// How containers fare meanwhile.
+    pub habits: Habits,
     /// How far clocks drift, in parts of a million, either way.
     pub drift_ppm_max: u64,
     /// How far clocks are wrong about the date, in milliseconds, either way.
@@ -51,6 +74,8 @@ pub struct Weights {
     pub transfer: u64,
     /// Weather and wear change.
     pub change: u64,
+    /// A container's process is killed.
+    pub kill: u64,
     /// Members come, go, are promoted or demoted.
     pub members: u64,
 }
@@ -65,6 +90,7 @@ impl Mix {
             break_for: Duration::from_secs(30 + rng.below(60)),
             weather: Weather::draw(rng),
             wear: Wear::draw(rng),
+            habits: Habits::CALM,
             drift_ppm_max: *rng.pick(&[0, 200, 50_000]),
             wall_off_ms_max: *rng.pick(&[0, 500, 60_000]),
             think_max: Duration::from_millis(*rng.pick(&[5, 50, 500])),
@@ -75,11 +101,20 @@ impl Mix {
                 crash: *rng.pick(&[0, 2, 6]),
                 transfer: *rng.pick(&[0, 1, 2]),
                 change: *rng.pick(&[0, 1]),
+                kill: 0,
                 members: *rng.pick(&[0, 0, 2]),
             },
             snapshot_entries,
             snapshot_entries_kept: rng.below(snapshot_entries),
         }
+    }
+
+    /// What whole nodes have besides. Members stay the same: a node removed from the cluster is
+    /// its operator's to stop, and its cell would be missing for good.
+    pub fn widen(&mut self, rng: &mut Rng) {
+        self.habits = Habits::draw(rng);
+        self.weights.kill = *rng.pick(&[0, 1, 4]);
+        self.weights.members = 0;
     }
 
     /// What replica `id` is told.

@@ -30,6 +30,7 @@ enum Fault {
     Crash,
     Transfer,
     Change,
+    Kill,
     Members,
 }
 
@@ -51,6 +52,7 @@ impl Nemesis {
                 Fault::Crash => self.crash(),
                 Fault::Transfer => self.transfer(),
                 Fault::Change => self.change(),
+                Fault::Kill => self.kill(),
                 Fault::Members => self.members(),
             }
         }
@@ -64,6 +66,7 @@ impl Nemesis {
             (weights.crash, Fault::Crash),
             (weights.transfer, Fault::Transfer),
             (weights.change, Fault::Change),
+            (weights.kill, Fault::Kill),
             (weights.members, Fault::Members),
         ];
         let mut draw = self.rng.below(faults.iter().map(|(weight, _)| weight).sum());
@@ -174,6 +177,12 @@ impl Nemesis {
         for node in self.world.nodes().values() {
             node.disk.set_wear(Wear::draw(&mut self.rng));
         }
+    }
+
+    fn kill(&mut self) {
+        let victim = *self.rng.pick(&self.all());
+        let machine = self.world.nodes()[&victim].machine.clone();
+        machine.kill_one(&mut self.rng);
     }
 
     fn members(&mut self) {

@@ -8,13 +8,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::Agent;
 use openraft_rt::AsyncRuntime;
 use replica::peers::{PeerRequest, PeerResponse, SnapshotReceived};
+use replica::wire::Blob;
 use replica::{Node, NodeId, Replica};
 
 use super::disk::{SimDisk, Tables};
+use super::machine::Machine;
 use super::peers::SimPeers;
-use super::{Bytes, World};
+use super::surroundings::{self, SimAgent, Surroundings};
+use super::{Bytes, Scope, World};
 use crate::check::{Shown, Whence};
 use crate::disk::Disk;
 use crate::limits;
@@ -31,6 +35,7 @@ pub(super) struct NodeState {
     pub(super) clock: Clock,
     /// How far its clock is wrong about the date.
     pub(super) wall_off_ms: i64,
+    pub(super) machine: Arc<Machine>,
     /// How many lives it has had.
     pub(super) lives: u64,
     pub(super) life: Option<Life>,
@@ -44,6 +49,8 @@ pub(super) struct Life {
     group: Group,
     /// Present once it has started.
     replica: Option<SimReplica>,
+    /// As well, where nodes are whole.
+    agent: Option<SimAgent>,
 }
 
 /// What the others know of node `id`.
@@ -61,9 +68,10 @@ impl World {
         }
         node.lives += 1;
         let group = runtime::new_group(format!("node-{id}"), node.clock);
-        node.life = Some(Life { group, replica: None });
+        node.life = Some(Life { group, replica: None, agent: None });
         runtime::event("started", &[("node", id), ("life", node.lives)]);
-        drop(runtime::spawn_in(group, live(self.clone(), id, node.lives, node.disk.open())));
+        let (disk, machine) = (node.disk.open(), node.machine.clone());
+        drop(runtime::spawn_in(group, live(self.clone(), id, node.lives, disk, machine)));
     }
 
     /// Takes a node's power away. Returns whether it was up.
@@ -73,6 +81,7 @@ impl World {
             let node = nodes.get_mut(&id).expect("only known nodes crash");
             let Some(life) = node.life.take() else { return false };
             let crashed = node.disk.crash();
+            node.machine.crash();
             let fields = [("node", id), ("kept", crashed.kept), ("lost", crashed.lost)];
             runtime::event("crashed", &fields);
             life
@@ -100,6 +109,13 @@ impl World {
         Some((life.group, life.replica.clone()?))
     }
 
+    /// A node's agent, if it has one.
+    pub(super) fn agent(&self, id: NodeId) -> Option<(Group, SimAgent)> {
+        let nodes = self.nodes();
+        let life = nodes.get(&id)?.life.as_ref()?;
+        Some((life.group, life.agent.clone()?))
+    }
+
     /// Does something with a node's replica, as a task of that node: it dies with it.
     pub(super) fn at<F>(
         &self,
@@ -124,7 +140,7 @@ impl World {
 }
 
 /// One life of a node.
-async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>) {
+async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>, machine: Arc<Machine>) {
     let peers = Arc::new(SimPeers::new(id, world.clone()));
     let config = world.mix.config(id);
     let replica = match Replica::start(&config, Arc::new(SimDisk(disk.clone())), peers).await {
@@ -132,10 +148,15 @@ async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>) {
         Err(error) => return ended(&world, id, life, &disk, &error.to_string()),
     };
     world.show(&replica, Whence::Disk);
-    let handler = answer(world.clone(), replica.clone(), disk.clone());
+    let agent = (world.scope == Scope::Nodes).then(|| {
+        let surroundings = Surroundings::new(id, world.clone(), machine);
+        Agent::start(surroundings::cell(id), replica.clone(), surroundings)
+    });
+    let handler = answer(world.clone(), replica.clone(), agent.clone(), disk.clone());
     world.network.attach(id, runtime::current_group(), handler);
     if let Some(life) = world.nodes().get_mut(&id).and_then(|node| node.life.as_mut()) {
         life.replica = Some(replica.clone());
+        life.agent = agent;
     }
     let stopped = {
         let (world, replica, disk) = (world.clone(), replica.clone(), disk.clone());
@@ -182,12 +203,23 @@ impl World {
 }
 
 /// How a node answers its peers.
-fn answer(world: Arc<World>, replica: SimReplica, disk: Disk<Tables>) -> Handler<Bytes, Bytes> {
+fn answer(
+    world: Arc<World>,
+    replica: SimReplica,
+    agent: Option<SimAgent>,
+    disk: Disk<Tables>,
+) -> Handler<Bytes, Bytes> {
     Arc::new(move |_, bytes: Bytes| {
         let (world, replica, disk) = (world.clone(), replica.clone(), disk.clone());
+        let agent = agent.clone();
         Box::pin(async move {
             let request = PeerRequest::decode(&bytes).expect("a replica encoded these bytes");
-            let response = replica.handle(request.clone()).await;
+            let response = match (&request, agent) {
+                (PeerRequest::Soft(message), Some(agent)) => {
+                    PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
+                }
+                _ => replica.handle(request.clone()).await,
+            };
             tell(&request, &response);
             // What is purged came by rows: those of a snapshot are synced before the purge.
             let durable_log =

@@ -11,13 +11,14 @@ use openraft_rt::AsyncRuntime;
 use replica::NodeId;
 use replica::replica::ProposeError;
 
-use super::World;
+use super::surroundings::request;
+use super::{Scope, World};
 use crate::check::{Shown, Whence};
 use crate::history::End;
 use crate::rng::Rng;
 use crate::runtime::{self, SimRuntime};
 
-mod commands;
+pub(super) mod commands;
 
 /// One client, until all is to be quiet.
 pub(super) async fn client(world: Arc<World>, number: u64) {
@@ -36,9 +37,12 @@ pub(super) async fn client(world: Arc<World>, number: u64) {
             made += 1;
             let name = format!("c{number}-{made}");
             let state = replica.read_stale().state;
-            let commands = (0..=rng.below(3))
-                .map(|n| commands::draw(&mut rng, &state, &format!("{name}-{n}")))
-                .collect();
+            let commands = match world.scope {
+                Scope::Replicas => (0..=rng.below(3))
+                    .map(|n| commands::draw(&mut rng, &state, &format!("{name}-{n}")))
+                    .collect(),
+                Scope::Nodes => vec![commands::ask(&mut rng, &state, &name)],
+            };
             let proposal = world.proposal(node, commands);
             world.propose(node, proposal, patience).await;
         } else {
@@ -50,6 +54,11 @@ pub(super) async fn client(world: Arc<World>, number: u64) {
 impl World {
     /// A proposal with the date of node `node`, which no other proposal has.
     pub(super) fn proposal(&self, node: NodeId, commands: Vec<model::Command>) -> Proposal {
+        Proposal { at: self.date(node), commands }
+    }
+
+    /// The date by the clock of node `node`, to no two who ask the same.
+    pub(super) fn date(&self, node: NodeId) -> Millis {
         /// The date at which every run begins, in milliseconds since the Unix epoch.
         const BEGINNING_MS: u64 = 1_700_000_000_000;
         let off = self.nodes().get(&node).map_or(0, |node| node.wall_off_ms);
@@ -59,7 +68,7 @@ impl World {
         while !stamps.insert(at) {
             at += 1;
         }
-        Proposal { at: Millis(at), commands }
+        Millis(at)
     }
 
     /// Proposes through a node, and writes down what came of it. Returns whether it was agreed.
@@ -71,7 +80,10 @@ impl World {
     ) -> bool {
         let bytes = codec::encode_proposal(&proposal);
         let id = self.check(|checker, at_ns| checker.history().begin_proposal(at_ns, bytes));
-        let asked = self.at(node, |replica| async move { replica.propose(&proposal).await });
+        let asked = match self.agent(node) {
+            Some((group, agent)) => Some(runtime::spawn_in(group, request(agent, proposal))),
+            None => self.at(node, |replica| async move { replica.propose(&proposal).await }),
+        };
         let Some(asked) = asked else {
             self.check(|checker, _| checker.history().end(id, End::NotProposed));
             return false;

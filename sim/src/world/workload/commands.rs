@@ -36,6 +36,38 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
     }
 }
 
+/// One command as people and programs give them, for nodes that do the rest by themselves.
+pub(super) fn ask(rng: &mut Rng, state: &State, name: &str) -> Command {
+    if !state.is_initialised() {
+        return Command::InitCluster { salt: 7 };
+    }
+    let desired: Vec<_> = state.desired_lrps().collect();
+    let tasks: Vec<_> = state.tasks().collect();
+    let is_lrp = rng.chance(PerMillion(500_000));
+    if is_lrp
+        && (desired.is_empty() || desired.len() < limits::LRPS_RUNNING_MAX && rng.below(4) == 0)
+    {
+        return desire(rng, name);
+    }
+    if is_lrp {
+        let process_guid = rng.pick(&desired).process_guid.clone();
+        return match rng.below(6) {
+            0 => Command::RemoveDesiredLrp { process_guid },
+            1 | 2 => Command::RetireLrp { process_guid, index: index(rng) },
+            _ => scale(rng, process_guid, name),
+        };
+    }
+    if tasks.is_empty() || tasks.len() < limits::TASKS_MAX && rng.below(3) != 0 {
+        return desire_task(rng, name);
+    }
+    let task_guid = rng.pick(&tasks).task_guid.clone();
+    match rng.below(4) {
+        0 => Command::CancelTask { task_guid },
+        1 => Command::DeleteTask { task_guid },
+        _ => Command::ResolvingTask { task_guid },
+    }
+}
+
 fn cell(rng: &mut Rng) -> CellId {
     CellId::from(format!("cell-{}", rng.below(CELLS)))
 }
@@ -44,7 +76,7 @@ fn domain(rng: &mut Rng) -> DomainName {
     DomainName::from(format!("domain-{}", rng.below(3)))
 }
 
-fn action() -> Action {
+pub(crate) fn action() -> Action {
     Action::Run(RunAction {
         path: "/bin/true".into(),
         user: "nobody".into(),
@@ -75,17 +107,7 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
     let is_new =
         tasks.is_empty() || tasks.len() < limits::TASKS_MAX && rng.chance(PerMillion(300_000));
     if is_new {
-        let definition = TaskDefinition {
-            rootfs: "preloaded:busybox".into(),
-            action: Some(action()),
-            memory_mb: 16,
-            disk_mb: 16,
-            annotation: "x".repeat(rng.index(200)),
-            ..TaskDefinition::default()
-        };
-        let task_guid = TaskGuid::from(name.to_owned());
-        let definition = Box::new(definition);
-        return Command::DesireTask { task_guid, domain: domain(rng), definition };
+        return desire_task(rng, name);
     }
     let task = rng.pick(&tasks);
     let task_guid = task.task_guid.clone();
@@ -121,6 +143,20 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
     }
 }
 
+fn desire_task(rng: &mut Rng, name: &str) -> Command {
+    let definition = TaskDefinition {
+        rootfs: "preloaded:busybox".into(),
+        action: Some(action()),
+        memory_mb: 16,
+        disk_mb: 16,
+        annotation: "x".repeat(rng.index(200)),
+        ..TaskDefinition::default()
+    };
+    let task_guid = TaskGuid::from(name.to_owned());
+    let definition = Box::new(definition);
+    Command::DesireTask { task_guid, domain: domain(rng), definition }
+}
+
 /// Something that changes what is desired, or moves some instance on.
 fn lrp(rng: &mut Rng, state: &State, name: &str) -> Command {
     let desired: Vec<_> = state.desired_lrps().collect();
@@ -132,15 +168,17 @@ fn lrp(rng: &mut Rng, state: &State, name: &str) -> Command {
     let process_guid = rng.pick(&desired).process_guid.clone();
     match rng.below(12) {
         0 => Command::RemoveDesiredLrp { process_guid },
-        1 => {
-            let instances = Some(i32::try_from(rng.below(5)).expect("below five"));
-            let annotation = Some(name.to_owned());
-            let update = DesiredLrpUpdate { instances, annotation, routes: None };
-            Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }
-        }
+        1 => scale(rng, process_guid, name),
         2..=4 => Command::CreateLrp { process_guid, index: index(rng) },
         _ => instance(rng, state, process_guid),
     }
+}
+
+fn scale(rng: &mut Rng, process_guid: ProcessGuid, name: &str) -> Command {
+    let instances = Some(i32::try_from(rng.below(5)).expect("below five"));
+    let annotation = Some(name.to_owned());
+    let update = DesiredLrpUpdate { instances, annotation, routes: None };
+    Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }
 }
 
 fn index(rng: &mut Rng) -> u32 {
@@ -149,14 +187,25 @@ fn index(rng: &mut Rng) -> u32 {
 
 fn desire(rng: &mut Rng, name: &str) -> Command {
     let docker = rng.chance(PerMillion(100_000));
-    let desired_lrp = Box::new(DesiredLrp {
+    let rootfs = if docker { "docker:///nginx#1" } else { "preloaded:busybox" };
+    let instances = i32::try_from(rng.below(4)).expect("below four");
+    Command::DesireLrp { desired_lrp: Box::new(desired_lrp(name, instances, domain(rng), rootfs)) }
+}
+
+pub(crate) fn desired_lrp(
+    name: &str,
+    instances: i32,
+    domain: DomainName,
+    rootfs: &str,
+) -> DesiredLrp {
+    DesiredLrp {
         process_guid: ProcessGuid::from(name.to_owned()),
-        domain: domain(rng),
+        domain,
         log_guid: String::new(),
         log_source: String::new(),
-        rootfs: if docker { "docker:///nginx#1" } else { "preloaded:busybox" }.into(),
+        rootfs: rootfs.to_owned(),
         rootfs_digest: None,
-        instances: i32::try_from(rng.below(4)).expect("below four"),
+        instances,
         memory_mb: 32,
         disk_mb: 32,
         max_pids: 0,
@@ -168,8 +217,7 @@ fn desire(rng: &mut Rng, name: &str) -> Command {
         annotation: String::new(),
         placement_tags: Vec::new(),
         modification_tag: model::desired_lrp::ModificationTag::default(),
-    });
-    Command::DesireLrp { desired_lrp }
+    }
 }
 
 fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command {

@@ -1,0 +1,292 @@
+//! The containers of one machine: records with a life of their own in virtual time.
+//!
+//! They outlive the node that made them, as real shims do: a node that starts finds them as they
+//! are by then, also those that it was still making. When the machine itself loses power their
+//! processes are over. They hold nothing and run nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent::world::{Containers, CreateFailure, Found};
+use model::NetInfo;
+use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
+use plan::cell::{Container, Handle, Work};
+use replica::NodeId;
+
+use super::{Sabotage, World};
+use crate::rng::{PerMillion, Rng};
+use crate::runtime::{self, Group, Sender, SimRuntime, Watch};
+
+const HALF: PerMillion = PerMillion(500_000);
+
+/// How containers fare.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// The most that bringing an image takes, and starting, stopping or removing a container.
+    pub step_max: Duration,
+    /// How many containers cannot be made.
+    pub create_fails: PerMillion,
+    /// How many containers cannot be removed at the first try.
+    pub destroy_fails: PerMillion,
+    /// How many processes of instances crash.
+    pub crashes: PerMillion,
+    /// The most that a process lives that is going to end.
+    pub life_max: Duration,
+}
+
+impl Habits {
+    /// Nothing goes wrong; tasks end.
+    pub const CALM: Habits = Habits {
+        step_max: Duration::from_millis(200),
+        create_fails: PerMillion::NEVER,
+        destroy_fails: PerMillion::NEVER,
+        crashes: PerMillion::NEVER,
+        life_max: Duration::from_secs(5),
+    };
+
+    /// A mix of its own for each run.
+    pub fn draw(rng: &mut Rng) -> Self {
+        Self {
+            step_max: Duration::from_millis(*rng.pick(&[1, 200, 5_000])),
+            create_fails: PerMillion(*rng.pick(&[0, 20_000, 200_000])),
+            destroy_fails: PerMillion(*rng.pick(&[0, 100_000])),
+            crashes: PerMillion(*rng.pick(&[0, 50_000, 300_000])),
+            life_max: Duration::from_secs(*rng.pick(&[1, 10, 30])),
+        }
+    }
+}
+
+/// A machine, whatever lives the node on it has had.
+pub(super) struct Machine {
+    inner: Mutex<Inner>,
+    versions: Sender<u64>,
+}
+
+struct Inner {
+    containers: BTreeMap<Handle, Record>,
+    habits: Habits,
+    rng: Rng,
+    next_serial: u64,
+}
+
+struct Record {
+    /// Tells a container from a later one of the same name.
+    serial: u64,
+    container: Container,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    pub(super) fn new(habits: Habits, rng: Rng) -> Self {
+        let inner = Inner { containers: BTreeMap::new(), habits, rng, next_serial: 0 };
+        let (versions, _) = Watch::channel(1);
+        Self { inner: Mutex::new(inner), versions }
+    }
+
+    pub(super) fn set_habits(&self, habits: Habits) {
+        self.inner().habits = habits;
+    }
+
+    /// What is there.
+    pub(super) fn containers(&self) -> BTreeMap<Handle, Container> {
+        let inner = self.inner();
+        let named =
+            |(handle, record): (&Handle, &Record)| (handle.clone(), record.container.clone());
+        inner.containers.iter().map(named).collect()
+    }
+
+    /// The node crashes; in one of two cases the machine with it. Then processes are over, and
+    /// what is left of them is found, or is not.
+    pub(super) fn crash(&self) {
+        let mut inner = self.inner();
+        if inner.rng.chance(HALF) || inner.containers.is_empty() {
+            return;
+        }
+        runtime::event("containers_lost", &[("count", inner.containers.len() as u64)]);
+        if inner.rng.chance(HALF) {
+            inner.containers.clear();
+        }
+        for record in inner.containers.values_mut() {
+            record.container = exited(true, "the machine lost power");
+        }
+    }
+
+    /// Ends the process of some container.
+    pub(super) fn kill_one(&self, rng: &mut Rng) {
+        let running =
+            |(_, container): &(Handle, Container)| matches!(container, Container::Running { .. });
+        let running: Vec<_> = self.containers().into_iter().filter(running).collect();
+        if let [_, ..] = &running[..] {
+            runtime::event("container_killed", &[]);
+            let (handle, _) = rng.pick(&running);
+            self.put(handle, None, exited(true, "killed"));
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what a container is, if it is still the one of `serial`.
+    fn put(&self, handle: &Handle, serial: Option<u64>, container: Container) {
+        let mut inner = self.inner();
+        let Some(record) = inner.containers.get_mut(handle) else { return };
+        if serial.is_some_and(|serial| serial != record.serial) {
+            return;
+        }
+        record.container = container;
+        drop(inner);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.versions.send_if_modified(|version| {
+            *version += 1;
+            true
+        });
+    }
+
+    /// One step's time, and whether something of this chance happens.
+    fn draw(&self, chance: impl FnOnce(&Habits) -> PerMillion) -> (Duration, bool) {
+        let mut inner = self.inner();
+        let chance = chance(&inner.habits);
+        let step_max = inner.habits.step_max;
+        (inner.rng.between(Duration::ZERO, step_max), inner.rng.chance(chance))
+    }
+
+    /// Makes the record of a container. Nothing if there is one of its name.
+    fn insert(&self, handle: &Handle) -> Option<u64> {
+        let mut inner = self.inner();
+        if inner.containers.contains_key(handle) {
+            return None;
+        }
+        inner.next_serial += 1;
+        let serial = inner.next_serial;
+        inner.containers.insert(handle.clone(), Record { serial, container: Container::Preparing });
+        Some(serial)
+    }
+
+    /// A process that runs from now on, and when and how it ends.
+    fn run(self: &Arc<Self>, handle: &Handle, serial: u64) {
+        let (takes, ends, failed) = {
+            let mut inner = self.inner();
+            let life_max = inner.habits.life_max;
+            let takes = inner.rng.between(Duration::ZERO, life_max);
+            let crashes = inner.habits.crashes;
+            let crashes = inner.rng.chance(crashes);
+            match handle {
+                Handle::Lrp(_) => (takes, crashes, true),
+                Handle::Task(_) => (takes, true, crashes),
+            }
+        };
+        let octet = u8::try_from(serial % 250).expect("below 250");
+        let instance_address = Ipv4Addr::new(10, 255, 0, octet);
+        let net_info =
+            NetInfo { address: Ipv4Addr::LOCALHOST, instance_address, ports: Vec::new() };
+        self.put(handle, Some(serial), Container::Running { net_info });
+        if !ends {
+            return;
+        }
+        let (machine, handle) = (self.clone(), handle.clone());
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            SimRuntime::sleep(takes).await;
+            let is_calm = machine.inner().habits.crashes == PerMillion::NEVER;
+            if is_calm && matches!(handle, Handle::Lrp(_)) {
+                return;
+            }
+            runtime::event("process_ended", &[]);
+            machine.put(&handle, Some(serial), exited(failed, "Exited with status 1"));
+        }));
+    }
+}
+
+fn exited(failed: bool, reason: &str) -> Container {
+    Container::Exited { failed, reason: reason.to_owned(), result: String::new() }
+}
+
+/// One life's way to the containers of its machine.
+pub(super) struct SimContainers {
+    pub(super) me: NodeId,
+    pub(super) world: Arc<World>,
+    pub(super) machine: Arc<Machine>,
+}
+
+impl SimContainers {
+    fn started(&self, handle: &Handle) {
+        runtime::event("container_started", &[("node", self.me)]);
+        if let Handle::Task(guid) = handle {
+            self.world.check(|checker, at_ns| checker.task_started(at_ns, guid, self.me));
+        }
+    }
+}
+
+impl Containers for SimContainers {
+    async fn create(&self, handle: &Handle, _work: &Work) -> Result<(), CreateFailure> {
+        let (takes, fails) = self.machine.draw(|habits| habits.create_fails);
+        SimRuntime::sleep(takes).await;
+        if fails {
+            runtime::event("container_not_made", &[]);
+            let (_, retryable) = self.machine.draw(|_| HALF);
+            return Err(CreateFailure { reason: "its image is not there".to_owned(), retryable });
+        }
+        let Some(serial) = self.machine.insert(handle) else {
+            let reason = "there is one of its name".to_owned();
+            return Err(CreateFailure { reason, retryable: true });
+        };
+        let (takes, _) = self.machine.draw(|_| PerMillion::NEVER);
+        SimRuntime::sleep(takes).await;
+        self.started(handle);
+        if self.world.sabotage == Some(Sabotage::StartTwice) {
+            self.started(handle);
+        }
+        self.machine.run(handle, serial);
+        Ok(())
+    }
+
+    async fn stop(&self, handle: &Handle) {
+        let (takes, _) = self.machine.draw(|_| PerMillion::NEVER);
+        SimRuntime::sleep(takes).await;
+        runtime::event("container_stopped", &[("node", self.me)]);
+        self.machine.put(handle, None, exited(true, "stopped"));
+    }
+
+    async fn destroy(&self, handle: &Handle) -> Result<(), String> {
+        let (takes, fails) = self.machine.draw(|habits| habits.destroy_fails);
+        SimRuntime::sleep(takes).await;
+        if fails {
+            runtime::event("container_not_destroyed", &[]);
+            return Err("its mounts are busy".to_owned());
+        }
+        if self.world.sabotage == Some(Sabotage::KeepContainers) {
+            return Ok(());
+        }
+        self.machine.inner().containers.remove(handle);
+        self.machine.changed();
+        runtime::event("container_destroyed", &[("node", self.me)]);
+        Ok(())
+    }
+
+    fn list(&self) -> Vec<Found> {
+        let found = |(handle, container)| Found { handle, container };
+        self.machine.containers().into_iter().map(found).collect()
+    }
+
+    async fn changed(&self, seen: u64) -> u64 {
+        let mut versions = self.machine.versions.subscribe();
+        loop {
+            let version = *versions.borrow_watched();
+            if version != seen {
+                return version;
+            }
+            versions.changed().await.expect("the machine outlives its nodes");
+        }
+    }
+}
