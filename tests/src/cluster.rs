@@ -159,6 +159,15 @@ impl Cluster {
         });
     }
 
+    /// Signals one node.
+    ///
+    /// # Panics
+    ///
+    /// It does not run.
+    pub fn signal_node(&self, name: &str, signal: Signal) {
+        kill(self.node_process(name), signal).expect("it runs");
+    }
+
     fn node_process(&self, name: &str) -> Pid {
         eventually("the node runs", READY_MAX, || {
             let pids = self.host.processes(&format!("/{name}.toml"));

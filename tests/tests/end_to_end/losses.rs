@@ -115,3 +115,40 @@ fn a_killed_cluster_runs_the_same_apps_when_it_starts_again() {
     assert_eq!(cluster.answers("hello", 3).len(), 3);
     assert_eq!(cluster.instances("hello", 3), before, "containers outlive their nodes");
 }
+
+#[test]
+fn a_silent_cells_instances_are_replaced_and_its_own_end_when_it_is_back() {
+    let cluster = Cluster::start();
+    let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "3"]);
+    let before = cluster.instances("hello", 3);
+    let lost = before.iter().find(|instance| instance.cell_id == "node-2").unwrap();
+    // As a machine that hangs: nothing answers, nothing closes a connection.
+    cluster.signal_node("node-2", Signal::SIGSTOP);
+    eventually("it runs elsewhere", Duration::from_secs(60), || {
+        let now = cluster.instances("hello", 3);
+        let still = now.iter().any(|instance| instance.cell_id == "node-2");
+        if still { Err(format!("{now:?}")) } else { Ok(()) }
+    });
+    assert_eq!(cluster.answers("hello", 3).len(), 3);
+    cluster.signal_node("node-2", Signal::SIGCONT);
+    eventually(
+        "what nobody asks for any more has ended",
+        Duration::from_secs(60),
+        || match cluster.host().processes_of_container(&lost.instance_guid, "/hello").as_slice() {
+            [] => Ok(()),
+            pids => Err(format!("{pids:?}")),
+        },
+    );
+    assert_eq!(cluster.instances("hello", 3).len(), 3);
+}
+
+#[test]
+fn leadership_goes_where_it_is_asked_to() {
+    let cluster = Cluster::start();
+    for name in ["node-1", "node-2", "node-3"] {
+        let _ = cluster.done(&["cluster", "transfer-leadership", name]);
+        assert_eq!(cluster.leader(), name);
+    }
+    let said = cluster.fails(&["cluster", "transfer-leadership", "node-9"]);
+    assert!(said.contains("node-9 is no member"), "{said}");
+}
