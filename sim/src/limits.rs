@@ -32,6 +32,9 @@ pub const HEAL_MAX: Duration = SNAPSHOT_INSTALL_TIMEOUT.saturating_add(Duration:
 /// minutes for all the rest (a silent cell 15 s, a rejected task's rest 30 s, thrice).
 pub const CONVERGE_MAX: Duration = Duration::from_secs(20 * 60);
 
+/// As [`CONVERGE_MAX`], in a world that is wrong and will not come right however long one waits.
+pub const CONVERGE_SABOTAGED_MAX: Duration = Duration::from_secs(60);
+
 /// How often the healing looks whether it is done.
 pub const HEAL_LOOK: Duration = Duration::from_millis(100);
 

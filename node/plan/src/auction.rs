@@ -56,7 +56,7 @@ pub(crate) fn run(
     auction.place_lrps(firsts);
     auction.place_tasks(tasks);
     auction.place_lrps(rest);
-    auction.explain(report);
+    auction.explain(report, due);
     auction.placed
 }
 
@@ -238,7 +238,7 @@ impl<'a> Auction<'a> {
 
     /// Tells the losers why. The room only shrinks during an auction, so who lost has lost for
     /// good, and the account at its end is what the next auction would find again.
-    fn explain(&mut self, report: &mut Report) {
+    fn explain(&mut self, report: &mut Report, due: &mut Due) {
         for Item { row, crowd } in std::mem::take(&mut self.lost_lrps) {
             let wait = self.wait(self.crowds[crowd].class, need_of_lrp(row));
             report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&wait));
@@ -257,6 +257,7 @@ impl<'a> Auction<'a> {
             report.task_waits(&task.task_guid, Arc::clone(&wait));
             let (task_guid, reason) = (task.task_guid.clone(), wait.why.clone());
             self.decide(Command::RejectTask { task_guid, reason });
+            due.at(self.at + TASK_REJECTED_REST);
         }
         let next_turn = Arc::new(Wait {
             why: "waiting for the next turn".to_owned(),

@@ -121,6 +121,7 @@ impl Survey<'_> {
             TaskState::Pending { .. } => {
                 if self.is_over(task.created_at + TASK_PENDING_MAX) {
                     self.commands.push(Command::ExpirePendingTask { task_guid: task_guid() });
+                    self.due.at(self.at + TASK_COMPLETED_MAX + Millis(1));
                 }
             }
             TaskState::Running { .. } => {}

@@ -82,13 +82,17 @@ impl World {
 
     /// Waits until what runs is what is desired.
     async fn converge(&self) {
-        let until = runtime::true_time() + limits::CONVERGE_MAX;
+        let limit = match self.sabotage {
+            None => limits::CONVERGE_MAX,
+            Some(_) => limits::CONVERGE_SABOTAGED_MAX,
+        };
+        let until = runtime::true_time() + limit;
         while !self.broken() {
             let Err(what) = converged::check(&self.checker().agreed_state(), &self.cells()) else {
                 return;
             };
             if runtime::true_time() > until {
-                let limit_s = limits::CONVERGE_MAX.as_secs();
+                let limit_s = limit.as_secs();
                 self.violated(converged::NAME, format!("not within {limit_s} s: {what}"));
             }
             Self::pause(limits::HEAL_LOOK).await;
