@@ -7,7 +7,7 @@
 # RocksDB's C++ is built once per machine, outside the checkout; see .ci/rocksdb.
 CARGO = ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" cargo
 
-.PHONY: run test verify fix bench build needs test-needs
+.PHONY: run test verify fix bench build needs test-needs bench-needs
 
 run: needs
 	$(CARGO) build --locked --release -p gavel
@@ -27,7 +27,7 @@ fix: needs
 	cargo fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-bench: test-needs
+bench: bench-needs build
 	$(CARGO) bench --locked -p gavel-benches
 
 # What the build and a node need of Debian: a C++ compiler, libclang for bindgen, nft.
@@ -36,4 +36,8 @@ needs:
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs
-	@.ci/install docker-registry skopeo umoci busybox-static etcd-server
+	@.ci/install docker-registry skopeo umoci busybox-static iproute2
+
+# What the benches race against.
+bench-needs: needs
+	@.ci/install etcd-server etcd-client iproute2
