@@ -6,7 +6,8 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use server::Config;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 use crate::failure::Failure;
 
@@ -35,19 +36,25 @@ impl Node {
         }
         let config =
             Config::load(&self.config).map_err(|error| Failure::Failed(error.to_string()))?;
-        let filter =
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init();
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+        tracing_subscriber::registry().with(lines.with_filter(filter()?)).init();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
         runtime.block_on(server::run(config)).map_err(|error| Failure::Failed(error.to_string()))
     }
+}
+
+/// Which log lines are written. Levels by module and no more: filters on fields would bring a
+/// regular expression compiler into the binary.
+fn filter() -> Result<Targets, Failure> {
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| LOG_DEFAULT.to_owned());
+    wanted.parse().map_err(|error| {
+        Failure::Failed(format!("RUST_LOG={wanted}: {error}; for instance RUST_LOG={LOG_DEFAULT}"))
+    })
 }
 
 /// Asks the kernel for SIGTERM when the parent dies, however it dies (prctl(2),
