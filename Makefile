@@ -22,6 +22,7 @@ test: test-needs
 verify: needs
 	cargo fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	.ci/deny
 
 fix: needs
 	cargo fmt --all
