@@ -348,6 +348,3 @@ impl<R: BufRead> Read for Zstd<R> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

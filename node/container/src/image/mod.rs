@@ -19,9 +19,6 @@ pub mod serve;
 mod store;
 mod unpack;
 
-#[cfg(test)]
-mod tests;
-
 pub use self::config::{Healthcheck, HealthcheckTest, ImageConfig};
 pub use self::digest::{Digest, InvalidDigest};
 pub use self::error::{Error, LayerFault, Part};
