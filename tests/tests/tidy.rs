@@ -15,7 +15,9 @@ fn root() -> PathBuf {
 fn files() -> Vec<String> {
     let output = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "git ls-files: {output:?}");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    let files = String::from_utf8(output.stdout).unwrap();
+    // What is removed and not committed yet is still listed.
+    files.lines().filter(|path| root().join(path).exists()).map(str::to_owned).collect()
 }
 
 fn read(path: &str) -> String {
