@@ -39,7 +39,7 @@ fn killing_the_leader_while_pushing_loses_nothing_acknowledged() {
             (0..APPS)
                 .filter_map(|number| {
                     let name = format!("app-{number}");
-                    let words = ["push", &name, "-o", SAMPLE, "-i", "3", "-m", "32M"];
+                    let words = ["push", &name, "-o", SAMPLE, "-i", "3", "-m", "32M", "-k", "32M"];
                     // It may be told that the outcome is unknown: only what was acknowledged counts.
                     let done = cluster.gavel(&words).output().unwrap().status.success();
                     done.then_some(name)
