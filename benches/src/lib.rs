@@ -9,7 +9,7 @@ use model::{
     EnvironmentVariable, FeatureFlag, InstanceKey, Millis, NetInfo, Outcome, PortMapping, Proposal,
     RunAction, State, TaskDefinition, apply_proposal,
 };
-use plan::{Plan, Sightings};
+use plan::{Look, Plan, Settings, Sightings};
 
 /// Instances of each app; Cloud Foundry's own scale tests used 1 to 100.
 pub const INSTANCES_OF_APP: u32 = 50;
@@ -75,7 +75,8 @@ impl Cluster {
 
     #[must_use]
     pub fn turn(&self) -> Plan {
-        plan::turn(&self.state, &self.sightings, self.now)
+        let settings = Settings::default();
+        plan::turn(&self.state, &self.sightings, self.now, &settings, Look::AtWhatIsDue)
     }
 
     /// As a committed entry is applied.
@@ -128,7 +129,8 @@ pub fn cell(number: u32) -> Cell {
         address: Ipv4Addr::new(10, 0, 0, 1),
         zone: format!("z{}", number % ZONES),
         capacity: Capacity { memory_mb: 64 * 1024, disk_mb: 512 * 1024, containers: 249 },
-        rootfs_providers: vec!["docker".to_owned()],
+        rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+        volume_drivers: Vec::new(),
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,

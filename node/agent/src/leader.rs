@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use model::{Millis, Proposal};
+use model::{Command, Millis, Proposal, State};
 use plan::presence::Sightings;
-use plan::turn::turn;
+use plan::turn::{Look, Plan, turn};
 use replica::AsyncRuntime;
 use replica::async_runtime::Select2;
 use replica::status::{Standing, Watcher};
@@ -33,51 +33,125 @@ async fn lead<W: World>(
 ) -> Option<()> {
     let term = standing.term;
     let since = agent.world().now();
+    let mut turns = Turns { agent, since, looked_at_everything: None, next_due: None };
     agent.forget_sightings();
     tracing::info!(term, "this node leads");
+    let mut woken = Woken::Change;
     while standing.leads && standing.term == term {
-        let wait = take_turn(agent, since).await;
+        let (wait, by) = turns.take(woken).await;
         W::Runtime::sleep(TURN_PAUSE).await;
         let changed = watcher.changed();
-        match W::Runtime::select2(changed, W::Runtime::sleep(wait)).await {
-            Select2::First(changed) => standing = changed?,
-            Select2::Second(()) => {}
-        }
+        woken = match W::Runtime::select2(changed, W::Runtime::sleep(wait)).await {
+            Select2::First(changed) => {
+                standing = changed?;
+                Woken::Change
+            }
+            Select2::Second(()) => by,
+        };
     }
     tracing::info!(term, "this node no longer leads");
     Some(())
 }
 
-/// Plans, and has the plan agreed. Returns how long the next turn can wait if nothing changes.
-async fn take_turn<W: World>(agent: &Agent<W>, since: Millis) -> Duration {
-    let now = agent.world().now();
-    let state = agent.read_stale().state;
-    let mut sightings = Sightings::new(since);
-    for (cell_id, at) in agent.heard(|cell_id| state.cell(cell_id).is_some()) {
-        sightings.hear(cell_id, at);
-    }
-    let plan = turn(&state, &sightings, now);
-    agent.set_report(plan.report);
-    if plan.commands.is_empty() {
-        let due = plan.next_due.map_or(TURN_SWEEP, |due| Duration::from_millis((due - now).0));
-        // A missing cell that is heard again changes no state that would wake this loop.
-        let is_any_missing = state.cells().any(|cell| !cell.is_present());
-        let sweep = if is_any_missing { TURN_SWEEP_MISSING } else { TURN_SWEEP };
-        return due.clamp(TURN_PAUSE, sweep);
-    }
-    let commands = plan.commands.len();
-    match agent.replica().propose(&Proposal { at: now, commands: plan.commands }).await {
-        Ok(outcome) => {
-            for refusal in outcome.0.iter().filter_map(|result| result.as_ref().err()) {
-                tracing::info!(%refusal, "the state had moved on since the plan");
+/// Why a turn is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// Something was applied, or a plan is to be made anew.
+    Change,
+    /// Something is due.
+    Due,
+    /// A missing cell may have been heard, which changes no state.
+    Poll,
+    /// Nothing happened for [`TURN_SWEEP`].
+    Sweep,
+}
+
+/// The turns of one term.
+struct Turns<'a, W: World> {
+    agent: &'a Agent<W>,
+    /// When the term began here.
+    since: Millis,
+    /// When a turn last looked at every row.
+    looked_at_everything: Option<Millis>,
+    /// When the last turn wanted the next.
+    next_due: Option<Millis>,
+}
+
+impl<W: World> Turns<'_, W> {
+    /// Plans, and has the plan agreed. Returns how long the next turn can wait if nothing
+    /// changes, and what it would wait for.
+    async fn take(&mut self, woken: Woken) -> (Duration, Woken) {
+        let agent = self.agent;
+        let now = agent.world().now();
+        let state = agent.read_stale().state;
+        let mut sightings = Sightings::new(self.since);
+        for (cell_id, at) in agent.heard(|cell_id| state.cell(cell_id).is_some()) {
+            sightings.hear(cell_id, at);
+        }
+        let look = self.look(now);
+        let plan = turn(&state, &sightings, now, &agent.world().settings(), look);
+        self.count_overlooked(&plan, woken, now);
+        self.next_due = plan.next_due;
+        agent.set_report(plan.report);
+        if plan.commands.is_empty() {
+            return self.rest(&state, plan.next_due, now);
+        }
+        let commands = plan.commands.len();
+        match agent.replica().propose(&Proposal { at: now, commands: plan.commands }).await {
+            Ok(outcome) => {
+                for refusal in outcome.0.iter().filter_map(|result| result.as_ref().err()) {
+                    tracing::info!(%refusal, "the state had moved on since the plan");
+                }
+                tracing::debug!(commands, "took a turn");
+                (TURN_PAUSE, Woken::Change)
             }
-            tracing::debug!(commands, "took a turn");
-            TURN_PAUSE
+            // Every command is checked again when it is applied, so planning anew is safe.
+            Err(error) => {
+                tracing::warn!(%error, commands, "a turn was not agreed");
+                (TURN_RETRY, Woken::Change)
+            }
         }
-        // Every command is checked again when it is applied, so planning anew is safe.
-        Err(error) => {
-            tracing::warn!(%error, commands, "a turn was not agreed");
-            TURN_RETRY
+    }
+
+    /// Every row is looked at by the first turn, and then once a sweep.
+    fn look(&mut self, now: Millis) -> Look {
+        let is_fresh = |at: Millis| self.agent.world().duration(now - at) < TURN_SWEEP;
+        if self.looked_at_everything.is_some_and(is_fresh) {
+            return Look::AtWhatIsDue;
         }
+        self.looked_at_everything = Some(now);
+        Look::AtEverything
+    }
+
+    /// What only a sweep found should have been found by an event: it is done, and counted.
+    fn count_overlooked(&self, plan: &Plan, woken: Woken, now: Millis) {
+        // A missing cell is heard by looking for it, by whatever turn comes first.
+        let is_return = |command: &&Command| matches!(command, Command::CellReturned { .. });
+        // A clock that jumped makes things due before their time has passed.
+        let is_early = self.next_due.is_none_or(|due| now < due);
+        let overlooked = match woken {
+            Woken::Sweep if is_early => {
+                plan.commands.iter().filter(|command| !is_return(command)).count()
+            }
+            Woken::Change | Woken::Due | Woken::Poll | Woken::Sweep => plan.overlooked,
+        };
+        if overlooked > 0 {
+            tracing::error!(overlooked, commands = ?plan.commands, "events missed what was due");
+            self.agent.count_overlooked(overlooked);
+        }
+    }
+
+    fn rest(&self, state: &State, next_due: Option<Millis>, now: Millis) -> (Duration, Woken) {
+        let mut rest = (TURN_SWEEP, Woken::Sweep);
+        if state.cells().any(|cell| !cell.is_present()) {
+            rest = (TURN_SWEEP_MISSING, Woken::Poll);
+        }
+        if let Some(due) = next_due {
+            let wait = self.agent.world().duration(due - now).max(TURN_PAUSE);
+            if wait <= rest.0 {
+                rest = (wait, Woken::Due);
+            }
+        }
+        rest
     }
 }

@@ -33,6 +33,8 @@ struct SoftState {
     heard: BTreeMap<CellId, Millis>,
     /// Of the last turn taken here.
     report: Arc<Report>,
+    /// What turns taken here found only by looking at everything.
+    overlooked: u64,
 }
 
 impl<W: World> Clone for Agent<W> {
@@ -90,9 +92,8 @@ impl<W: World> Agent<W> {
                 Answer::Heard
             }
             Message::WaitingLrps(process_guid) => {
-                let report = self.report();
-                let waits = report.lrps.get(&process_guid).into_iter().flatten();
-                Answer::WaitingLrps(waits.map(|(index, wait)| (*index, (**wait).clone())).collect())
+                let state = self.read_stale().state;
+                Answer::WaitingLrps(self.report().explain_lrps(&state, &process_guid))
             }
             Message::WaitingTask(task_guid) => {
                 Answer::WaitingTask(self.report().task(&task_guid).cloned())
@@ -125,6 +126,18 @@ impl<W: World> Agent<W> {
 
     pub(crate) fn forget_sightings(&self) {
         self.soft().heard.clear();
+    }
+
+    /// How often turns taken by this node found by looking at everything what an event should
+    /// have told them. Anything but 0 is a mistake of ours.
+    #[must_use]
+    pub fn overlooked(&self) -> u64 {
+        self.soft().overlooked
+    }
+
+    pub(crate) fn count_overlooked(&self, count: usize) {
+        let mut soft = self.soft();
+        soft.overlooked = soft.overlooked.saturating_add(count as u64);
     }
 
     pub(crate) fn set_report(&self, report: Report) {

@@ -1,7 +1,10 @@
 //! What a node asks of the world it runs in. The server answers with tokio and Linux, the
 //! simulator with virtual time and containers that are only records.
 
+use std::time::Duration;
+
 use model::Millis;
+use plan::Settings;
 use plan::cell::{Container, Handle, Work};
 use replica::AsyncRuntime;
 use replica::disk::Disk;
@@ -16,6 +19,16 @@ pub trait World: Send + Sync + 'static {
 
     /// The wall clock's time. It may jump; what must not go back is clamped by apply.
     fn now(&self) -> Millis;
+
+    /// How long a stretch of the world's time takes.
+    fn duration(&self, stretch: Millis) -> Duration {
+        Duration::from_millis(stretch.0)
+    }
+
+    /// How the cluster is planned while this node leads.
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
 
     fn containers(&self) -> &Self::Containers;
 }

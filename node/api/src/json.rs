@@ -5,7 +5,7 @@
 
 use model::{
     ActualLrp, ActualState, Cell, CellHealth, DesiredLrp, DesiredLrpUpdate, Domain, DomainName,
-    Millis, Task, TaskDefinition, TaskGuid,
+    Millis, RootfsProvider, Task, TaskDefinition, TaskGuid,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -131,12 +131,21 @@ pub fn parse_task(text: &str) -> Result<NewTask, serde_json::Error> {
     serde_json::from_str(text)
 }
 
+/// Diego: an arbitrary provider has no properties, a fixed set's are its stacks.
+fn rootfs_provider(provider: &RootfsProvider) -> Value {
+    match provider {
+        RootfsProvider::Arbitrary { scheme } => json!({"name": scheme}),
+        RootfsProvider::FixedSet { scheme, stacks } => {
+            json!({"name": scheme, "properties": stacks})
+        }
+    }
+}
+
 /// A cell as `cfdot cells` prints it, with what is taken of it besides.
 #[must_use]
 pub fn cell(status: &CellStatus) -> Value {
     let cell: &Cell = &status.cell;
-    let providers: Vec<Value> =
-        cell.rootfs_providers.iter().map(|name| json!({"name": name})).collect();
+    let providers: Vec<Value> = cell.rootfs_providers.iter().map(rootfs_provider).collect();
     json!({
         "cell_id": cell.cell_id,
         "zone": cell.zone,
@@ -145,6 +154,7 @@ pub fn cell(status: &CellStatus) -> Value {
         "rootfs_provider_list": providers,
         "placement_tags": cell.placement_tags,
         "optional_placement_tags": cell.optional_placement_tags,
+        "volume_drivers": cell.volume_drivers,
         "state": match cell.health {
             CellHealth::Present => "present",
             CellHealth::Missing { .. } => "missing",

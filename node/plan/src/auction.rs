@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::limits::TASK_REJECTIONS_MAX;
-use model::{ActualLrp, ActualState, Command, Millis, State, Task};
+use model::{ActualLrp, ActualLrpId, ActualState, Command, Millis, ProcessGuid, State, Task};
 
 use crowd::{Bid, Crowd};
 use fit::Terms;
@@ -24,6 +24,7 @@ use table::{ShelfIndex, Slot, Table, Zone};
 
 use crate::limits::TASK_REJECTED_REST;
 use crate::report::{Report, Wait};
+use crate::settings::Settings;
 use crate::turn::Due;
 
 /// What an auction has decided.
@@ -38,24 +39,28 @@ pub(crate) struct Placed {
 pub(crate) fn run(
     state: &State,
     at: Millis,
+    settings: &Settings,
     commands_max: usize,
     report: &mut Report,
     due: &mut Due,
 ) -> Placed {
     let tasks = waiting_tasks(state, at, report, due);
-    if tasks.is_empty() && state.unclaimed().next().is_none() {
-        return Placed::default();
-    }
-    let mut auction = Auction::new(state, at, commands_max);
-    let mut firsts = auction.waiting_lrps();
-    firsts.sort_by_key(|lrp| (lrp.row.key.index, Reverse(lrp.row.memory_mb)));
+    let Some((_, last_index)) = state.unclaimed().next_back() else {
+        if tasks.is_empty() {
+            return Placed::default();
+        }
+        let mut auction = Auction::new(state, at, settings, commands_max);
+        auction.place_tasks(tasks);
+        auction.explain(report, due);
+        return auction.placed;
+    };
+    let mut auction = Auction::new(state, at, settings, commands_max);
     // The first instance of everything goes before the tasks, and they before the rest. Diego
     // finds the place by the first index above 0: where there is none, the tasks go first.
-    let cut = firsts.iter().position(|lrp| lrp.row.key.index > 0).unwrap_or(0);
-    let rest = firsts.split_off(cut);
-    auction.place_lrps(firsts);
+    let is_first = |(_, index): &(&ProcessGuid, u32)| last_index > 0 && *index == 0;
+    auction.place_lrps(state.unclaimed().take_while(is_first));
     auction.place_tasks(tasks);
-    auction.place_lrps(rest);
+    auction.place_lrps(state.unclaimed().skip_while(is_first));
     auction.explain(report, due);
     auction.placed
 }
@@ -84,8 +89,9 @@ fn waiting_tasks<'a>(
 }
 
 fn resting(why: String, rejections: u32, until: Millis) -> Wait {
+    let times = if rejections == 1 { "once".to_owned() } else { format!("{rejections} times") };
     let help = format!(
-        "rejected {rejections} times; it is tried again by itself, and fails when rejected {} times",
+        "rejected {times}; it is tried again by itself, and fails when rejected {} times",
         TASK_REJECTIONS_MAX + 1
     );
     Wait { why, help, until: Some(until) }
@@ -95,15 +101,18 @@ struct Auction<'a> {
     state: &'a State,
     at: Millis,
     commands_max: usize,
+    /// Most containers that may be starting; `None` is unlimited.
+    starting_max: Option<u64>,
     table: Table<'a>,
     classes: Vec<Class<'a>>,
     class_of: BTreeMap<Terms<'a>, usize>,
     crowds: Vec<Crowd>,
+    crowd_of: BTreeMap<&'a ProcessGuid, usize>,
     lost_lrps: Vec<Item<'a>>,
     lost_tasks: Vec<&'a Task>,
-    /// What no command was left for.
-    unreached_lrps: Vec<Item<'a>>,
-    unreached_tasks: Vec<&'a Task>,
+    /// What may not start yet because too much is starting.
+    held_back_lrps: Vec<&'a ActualLrp>,
+    held_back_tasks: Vec<&'a Task>,
     placed: Placed,
 }
 
@@ -124,47 +133,44 @@ struct Item<'a> {
 }
 
 impl<'a> Auction<'a> {
-    fn new(state: &'a State, at: Millis, commands_max: usize) -> Self {
+    fn new(state: &'a State, at: Millis, settings: &Settings, commands_max: usize) -> Self {
+        let starting_max = u64::from(settings.starting_container_count_maximum);
         Self {
             state,
             at,
             commands_max,
-            table: Table::new(state),
+            starting_max: (starting_max > 0).then_some(starting_max),
+            table: Table::new(state, settings),
             classes: Vec::new(),
             class_of: BTreeMap::new(),
             crowds: Vec::new(),
+            crowd_of: BTreeMap::new(),
             lost_lrps: Vec::new(),
             lost_tasks: Vec::new(),
-            unreached_lrps: Vec::new(),
-            unreached_tasks: Vec::new(),
+            held_back_lrps: Vec::new(),
+            held_back_tasks: Vec::new(),
             placed: Placed::default(),
         }
     }
 
-    /// All unclaimed instances, by process and index. Each process is looked at once, which also
-    /// counts where its other instances are.
-    fn waiting_lrps(&mut self) -> Vec<Item<'a>> {
+    /// An unclaimed instance, with the crowd of its process. Each process is looked at once,
+    /// which also counts where its other instances are.
+    fn item(&mut self, process_guid: &'a ProcessGuid, index: u32) -> Option<Item<'a>> {
         let state = self.state;
-        let mut items: Vec<Item<'a>> = Vec::new();
-        let mut known = None;
-        for id in state.unclaimed() {
-            if known == Some(&id.process_guid) {
-                continue;
-            }
-            known = Some(&id.process_guid);
-            let Some(desired) = state.desired_lrp(&id.process_guid) else { continue };
-            let class = self.class(Terms::new(&desired.rootfs, &desired.placement_tags));
-            let crowd = self.crowds.len();
-            let mut members = Crowd::new(&self.table, class);
-            for row in state.actual_lrps_of(&id.process_guid) {
-                members.count(&self.table, row);
-                if row.is_unclaimed() {
-                    items.push(Item { row, crowd });
-                }
-            }
-            self.crowds.push(members);
+        let id = ActualLrpId::ordinary(process_guid.clone(), index);
+        let row = state.actual_lrp(&id)?;
+        if let Some(crowd) = self.crowd_of.get(process_guid) {
+            return Some(Item { row, crowd: *crowd });
         }
-        items
+        let class = self.class(Terms::of_lrp(state.desired_lrp(process_guid)?));
+        let mut members = Crowd::new(&self.table, class);
+        for row in state.actual_lrps_of(process_guid) {
+            members.count(&self.table, row);
+        }
+        let crowd = self.crowds.len();
+        self.crowds.push(members);
+        self.crowd_of.insert(process_guid, crowd);
+        Some(Item { row, crowd })
     }
 
     fn class(&mut self, terms: Terms<'a>) -> usize {
@@ -173,7 +179,7 @@ impl<'a> Auction<'a> {
         }
         let eligible = terms.eligible(&self.table);
         let (hopeless, waits) = (BTreeSet::new(), BTreeMap::new());
-        self.classes.push(Class { terms, eligible, hopeless, waits });
+        self.classes.push(Class { terms: terms.clone(), eligible, hopeless, waits });
         self.class_of.insert(terms, self.classes.len() - 1);
         self.classes.len() - 1
     }
@@ -182,13 +188,22 @@ impl<'a> Auction<'a> {
         self.placed.commands.len() < self.commands_max
     }
 
-    fn place_lrps(&mut self, items: Vec<Item<'a>>) {
-        for item in items {
+    fn may_start(&self) -> bool {
+        self.starting_max.is_none_or(|max| self.table.starting() < max)
+    }
+
+    fn place_lrps(&mut self, waiting: impl Iterator<Item = (&'a ProcessGuid, u32)>) {
+        for (process_guid, index) in waiting {
             if !self.has_room() {
-                self.unreached_lrps.push(item);
+                self.placed.is_cut = true;
+                return;
+            }
+            let Some(item) = self.item(process_guid, index) else { continue };
+            let need = need_of_lrp(item.row);
+            if !self.may_start() {
+                self.held_back_lrps.push(item.row);
                 continue;
             }
-            let need = need_of_lrp(item.row);
             let crowd = &mut self.crowds[item.crowd];
             let class = &mut self.classes[crowd.class];
             if class.hopeless.contains(&need) {
@@ -203,8 +218,8 @@ impl<'a> Auction<'a> {
             crowd.join(&self.table, slot);
             self.table.take(slot, need, false);
             self.placed.commands.push(Command::PlaceLrp {
-                process_guid: item.row.key.process_guid.clone(),
-                index: item.row.key.index,
+                process_guid: process_guid.clone(),
+                index,
                 cell_id: self.table.row(slot).cell.cell_id.clone(),
             });
         }
@@ -213,11 +228,15 @@ impl<'a> Auction<'a> {
     fn place_tasks(&mut self, tasks: Vec<&'a Task>) {
         for task in tasks {
             if !self.has_room() {
-                self.unreached_tasks.push(task);
+                self.placed.is_cut = true;
+                return;
+            }
+            if !self.may_start() {
+                self.held_back_tasks.push(task);
                 continue;
             }
             let need = need_of_task(task);
-            let class = self.class(terms_of_task(task));
+            let class = self.class(Terms::of_task(task));
             let class = &mut self.classes[class];
             if class.hopeless.contains(&need) {
                 self.lost_tasks.push(task);
@@ -242,35 +261,46 @@ impl<'a> Auction<'a> {
         for Item { row, crowd } in std::mem::take(&mut self.lost_lrps) {
             let wait = self.wait(self.crowds[crowd].class, need_of_lrp(row));
             report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&wait));
-            let ActualState::Unclaimed { placement_error } = &row.state else { continue };
-            if *placement_error != wait.why {
-                self.decide(Command::FailLrp {
-                    process_guid: row.key.process_guid.clone(),
-                    index: row.key.index,
-                    placement_error: wait.why.clone(),
-                });
-            }
+            self.fail_lrp(row, &wait.why);
         }
         for task in std::mem::take(&mut self.lost_tasks) {
-            let class = self.class(terms_of_task(task));
+            let class = self.class(Terms::of_task(task));
             let wait = self.wait(class, need_of_task(task));
             report.task_waits(&task.task_guid, Arc::clone(&wait));
             let (task_guid, reason) = (task.task_guid.clone(), wait.why.clone());
             self.decide(Command::RejectTask { task_guid, reason });
             due.at(self.at + TASK_REJECTED_REST);
         }
-        let next_turn = Arc::new(Wait {
-            why: "waiting for the next turn".to_owned(),
-            help: format!("a turn decides at most {} commands", self.commands_max),
-            until: Some(self.at),
+        self.explain_held_back(report);
+    }
+
+    /// Who may not start yet is placed once others run. Diego rejects such tasks, and so fails
+    /// them for nothing but being many; here they wait.
+    fn explain_held_back(&mut self, report: &mut Report) {
+        let Some(max) = self.starting_max else { return };
+        let wait = Arc::new(Wait {
+            why: "waiting to start instance: reached in-flight start limit".to_owned(),
+            help: format!("at most {max} containers start at once; it is placed when others run"),
+            until: None,
         });
-        for Item { row, .. } in &self.unreached_lrps {
-            report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&next_turn));
+        for row in std::mem::take(&mut self.held_back_lrps) {
+            report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&wait));
+            self.fail_lrp(row, &wait.why);
         }
-        for task in &self.unreached_tasks {
-            report.task_waits(&task.task_guid, Arc::clone(&next_turn));
+        for task in std::mem::take(&mut self.held_back_tasks) {
+            report.task_waits(&task.task_guid, Arc::clone(&wait));
         }
-        self.placed.is_cut |= !self.unreached_lrps.is_empty() || !self.unreached_tasks.is_empty();
+    }
+
+    fn fail_lrp(&mut self, row: &ActualLrp, why: &str) {
+        let ActualState::Unclaimed { placement_error } = &row.state else { return };
+        if placement_error != why {
+            self.decide(Command::FailLrp {
+                process_guid: row.key.process_guid.clone(),
+                index: row.key.index,
+                placement_error: why.to_owned(),
+            });
+        }
     }
 
     fn decide(&mut self, command: Command) {
@@ -331,8 +361,4 @@ fn need_of_task(task: &Task) -> Need {
         memory_mb: mebibytes(task.definition.memory_mb),
         disk_mb: mebibytes(task.definition.disk_mb),
     }
-}
-
-fn terms_of_task(task: &Task) -> Terms<'_> {
-    Terms::new(&task.definition.rootfs, &task.definition.placement_tags)
 }

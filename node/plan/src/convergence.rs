@@ -1,152 +1,82 @@
 //! Convergence: what is due by time alone, and indices that have lost their row.
 //!
-//! Apply keeps rows and indices in step by itself, so in a quiet cluster this finds nothing, and
-//! it is made to find nothing quickly: one pass over the desired and the actual LRPs side by side
-//! (both tables are ordered by process), one over tasks, one over domains. Source: lifecycle.md
-//! sections 1.8, 3.3 and 3.5.
+//! Both are kept in order by the state itself, so that finding them costs what there is to do and
+//! not the size of the cluster. [`overlooked`] is the safety net behind that: it looks at every
+//! row, and finds nothing unless there is a mistake of ours. Source: lifecycle.md sections 1.8, 3.3
+//! and 3.5.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use model::limits::{RESTARTS_MAX, TASK_COMPLETED_MAX, TASK_PENDING_MAX, TASK_RESOLVING_MAX};
+use model::due::{self, Due};
+use model::limits::RESTARTS_MAX;
 use model::restart::{self, Restart};
-use model::{
-    ActualLrp, ActualState, Command, DesiredLrp, Millis, Presence, State, Task, TaskState,
-};
+use model::{ActualLrp, ActualLrpId, ActualState, Command, Millis, State};
 
-use crate::report::{Report, Wait};
-use crate::turn::Due;
+use crate::report::Wait;
+use crate::turn::Draft;
 
-/// What convergence would do at `at`.
-pub(crate) fn survey(
-    state: &State,
-    at: Millis,
-    report: &mut Report,
-    due: &mut Due,
-) -> Vec<Command> {
-    let mut survey = Survey { at, commands: Vec::new(), report, due };
-    survey.domains(state);
-    survey.lrps(state);
-    for task in state.tasks() {
-        survey.task(task);
+/// Decides all that is due at the draft's time. What was applied may make more due: a task that
+/// is demoted may have been completed for too long already.
+pub(crate) fn converge(draft: &mut Draft) {
+    let gaps = draft.state().gaps().map(|(process_guid, index)| Command::CreateLrp {
+        process_guid: process_guid.clone(),
+        index: *index,
+    });
+    let gaps = gaps.take(draft.room() + 1).collect();
+    draft.decide_all(gaps);
+    // A refusal is a mistake of the planner; it must not be one without end.
+    let mut refused = BTreeSet::new();
+    loop {
+        let next = draft.state().all_due().find(|entry| !refused.contains(*entry)).cloned();
+        let Some((moment, due)) = next else { return };
+        if moment > draft.at() {
+            return draft.due.at(moment);
+        }
+        if !draft.decide(due.command()) {
+            if draft.room() == 0 {
+                return;
+            }
+            refused.insert((moment, due));
+        }
     }
-    survey.commands
 }
 
-struct Survey<'a> {
-    at: Millis,
-    commands: Vec<Command>,
-    report: &'a mut Report,
-    due: &'a mut Due,
+/// What is due at `at` by a look at every row, whatever the state's own order says.
+pub(crate) fn overlooked(state: &State, at: Millis) -> Vec<Command> {
+    let lrps = state.actual_lrps().filter_map(|row| due::of_actual_lrp(row));
+    let tasks = state.tasks().filter_map(|task| due::of_task(task));
+    let domains = state.domains().filter_map(|domain| due::of_domain(domain));
+    let all = lrps.chain(tasks).chain(domains);
+    let due = all.filter(|(moment, _)| *moment <= at).map(|(_, due): (Millis, Due)| due.command());
+    let missing = state.desired_lrps().flat_map(|desired| {
+        let guid = &desired.process_guid;
+        let has_row =
+            |index: &u32| state.actual_lrp(&ActualLrpId::ordinary(guid.clone(), *index)).is_some();
+        let missing = desired.indices().filter(move |index| !has_row(index));
+        missing.map(|index| Command::CreateLrp { process_guid: guid.clone(), index })
+    });
+    missing.chain(due).collect()
 }
 
-impl Survey<'_> {
-    fn domains(&mut self, state: &State) {
-        for domain in state.domains() {
-            match domain.expires_at {
-                Some(expires_at) if expires_at <= self.at => {
-                    self.commands.push(Command::ExpireDomain { domain: domain.name.clone() });
-                }
-                Some(expires_at) => self.due.at(expires_at),
-                None => {}
-            }
-        }
+/// Why a crashed instance waits.
+pub(crate) fn crash_wait(row: &ActualLrp) -> Option<Wait> {
+    if row.state != ActualState::Crashed {
+        return None;
     }
-
-    fn lrps(&mut self, state: &State) {
-        let mut rows = state.actual_lrps().peekable();
-        for desired in state.desired_lrps() {
-            let guid = &desired.process_guid;
-            // Evacuating copies may outlive their desired LRP.
-            while rows.next_if(|row| row.key.process_guid < *guid).is_some() {}
-            let mut ordinary = 0;
-            while let Some(row) = rows.next_if(|row| row.key.process_guid == *guid) {
-                if row.presence == Presence::Ordinary {
-                    ordinary += 1;
-                    self.crashed(row);
-                }
-            }
-            // Ordinary rows are all of desired indices and one each, so counting them is enough.
-            if ordinary < desired.indices().len() {
-                self.create_missing(state, desired);
-            }
+    // It rests from the third crash on, so there is no "1 times".
+    let why = format!("crashed {} times: {}", row.crash_count, row.crash_reason);
+    let (help, until) = match restart::after_crash(row.crash_count, row.since) {
+        Restart::Now => ("it restarts now".to_owned(), Some(row.since)),
+        Restart::At(moment) => {
+            ("it restarts by itself; its logs say why it crashes".to_owned(), Some(moment))
         }
-    }
-
-    fn create_missing(&mut self, state: &State, desired: &DesiredLrp) {
-        let mut present = state
-            .actual_lrps_of(&desired.process_guid)
-            .filter(|row| row.presence == Presence::Ordinary)
-            .map(|row| row.key.index)
-            .peekable();
-        for index in desired.indices() {
-            if present.next_if_eq(&index).is_none() {
-                let process_guid = desired.process_guid.clone();
-                self.commands.push(Command::CreateLrp { process_guid, index });
-            }
+        Restart::Never => {
+            let help = format!(
+                "after {RESTARTS_MAX} crashes in a row nothing restarts by itself: restart the \
+                 app, or push a version that does not crash"
+            );
+            (help, None)
         }
-    }
-
-    fn crashed(&mut self, row: &ActualLrp) {
-        if row.state != ActualState::Crashed {
-            return;
-        }
-        let process_guid = &row.key.process_guid;
-        let index = row.key.index;
-        let why = || format!("crashed {} times: {}", row.crash_count, row.crash_reason);
-        match restart::after_crash(row.crash_count, row.since) {
-            Restart::At(moment) if moment > self.at => {
-                self.due.at(moment);
-                let help = "it restarts by itself; its logs say why it crashes".to_owned();
-                let wait = Wait { why: why(), help, until: Some(moment) };
-                self.report.lrp_waits(process_guid, index, Arc::new(wait));
-            }
-            Restart::Now | Restart::At(_) => {
-                let process_guid = process_guid.clone();
-                self.commands.push(Command::RestartLrp { process_guid, index });
-            }
-            Restart::Never => {
-                let help = format!(
-                    "after {RESTARTS_MAX} crashes in a row nothing restarts by itself: restart \
-                     the app, or push a version that does not crash"
-                );
-                let wait = Wait { why: why(), help, until: None };
-                self.report.lrp_waits(process_guid, index, Arc::new(wait));
-            }
-        }
-    }
-
-    fn task(&mut self, task: &Task) {
-        let task_guid = || task.task_guid.clone();
-        match &task.state {
-            TaskState::Pending { .. } => {
-                if self.is_over(task.created_at + TASK_PENDING_MAX) {
-                    self.commands.push(Command::ExpirePendingTask { task_guid: task_guid() });
-                    self.due.at(self.at + TASK_COMPLETED_MAX + Millis(1));
-                }
-            }
-            TaskState::Running { .. } => {}
-            TaskState::Completed { result } => {
-                if self.is_over(result.first_completed_at + TASK_COMPLETED_MAX) {
-                    self.commands.push(Command::ExpireCompletedTask { task_guid: task_guid() });
-                }
-            }
-            TaskState::Resolving { result } => {
-                if self.is_over(task.updated_at + TASK_RESOLVING_MAX) {
-                    self.commands.push(Command::DemoteResolvingTask { task_guid: task_guid() });
-                    if self.is_over(result.first_completed_at + TASK_COMPLETED_MAX) {
-                        self.commands.push(Command::ExpireCompletedTask { task_guid: task_guid() });
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether a term that includes its last moment is over; if not, when it will be is noted.
-    fn is_over(&mut self, last: Millis) -> bool {
-        if self.at > last {
-            return true;
-        }
-        self.due.at(last + Millis(1));
-        false
-    }
+    };
+    Some(Wait { why, help, until })
 }

@@ -13,9 +13,11 @@ mod convergence;
 pub mod limits;
 pub mod presence;
 pub mod report;
+pub mod settings;
 pub mod turn;
 
 pub use cell::{CellAction, Container, Handle, Observed, Work, reconcile};
 pub use presence::Sightings;
 pub use report::{Report, Wait};
-pub use turn::{Plan, turn};
+pub use settings::Settings;
+pub use turn::{Look, Plan, turn};

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use model::{CellId, Command, Millis, State};
 
-use crate::limits::PRESENCE_TTL;
 use crate::turn::Due;
 
 /// When the leader last heard each cell.
@@ -41,8 +40,8 @@ impl Sightings {
     }
 
     /// Whether the cell itself was heard, and not longer ago than the TTL.
-    fn is_heard(&self, cell_id: &CellId, now: Millis) -> bool {
-        self.heard.get(cell_id).is_some_and(|at| now - *at <= PRESENCE_TTL)
+    fn is_heard(&self, cell_id: &CellId, now: Millis, ttl: Millis) -> bool {
+        self.heard.get(cell_id).is_some_and(|at| now - *at <= ttl)
     }
 }
 
@@ -52,17 +51,18 @@ pub(crate) fn changes(
     state: &State,
     sightings: &Sightings,
     now: Millis,
+    ttl: Millis,
     due: &mut Due,
 ) -> Vec<Command> {
     let mut commands = Vec::new();
     for cell in state.cells() {
         let cell_id = &cell.cell_id;
-        let silent_after = sightings.last_heard(cell_id) + PRESENCE_TTL;
+        let silent_after = sightings.last_heard(cell_id) + ttl;
         if cell.is_present() && now > silent_after {
             commands.push(Command::CellMissing { cell_id: cell_id.clone() });
         } else if cell.is_present() {
             due.at(silent_after + Millis(1));
-        } else if sightings.is_heard(cell_id, now) {
+        } else if sightings.is_heard(cell_id, now, ttl) {
             commands.push(Command::CellReturned { cell_id: cell_id.clone() });
             due.at(silent_after + Millis(1));
         }

@@ -11,6 +11,7 @@ use crate::convergence;
 use crate::limits::TURN_COMMANDS_MAX;
 use crate::presence::{self, Sightings};
 use crate::report::Report;
+use crate::settings::Settings;
 
 /// What the leader should propose, and why it is not more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,18 @@ pub struct Plan {
     /// nothing else happened; now, when this turn had more to decide than fits. Every change of
     /// the state, and a missing cell that is heard, is a reason for a turn besides.
     pub next_due: Option<Millis>,
+    /// How many of the commands only a look at everything found. Anything but 0 is a mistake of
+    /// ours.
+    pub overlooked: usize,
+}
+
+/// How hard a turn looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At what the state knows to be waiting or due.
+    AtWhatIsDue,
+    /// At every row besides: the safety net.
+    AtEverything,
 }
 
 /// Decides what should be done next. The same arguments give the same plan.
@@ -29,55 +42,90 @@ pub struct Plan {
 /// `now` is the leader's clock. Commands are planned for `now`, or for the state's own time where
 /// that is later, as apply will have it.
 #[must_use]
-pub fn turn(state: &State, sightings: &Sightings, now: Millis) -> Plan {
+pub fn turn(
+    state: &State,
+    sightings: &Sightings,
+    now: Millis,
+    settings: &Settings,
+    look: Look,
+) -> Plan {
     let mut draft = Draft::new(state, now);
-    let mut due = Due::default();
     let mut report = Report::default();
 
-    draft.decide_all(presence::changes(state, sightings, now, &mut due));
-    let converged = convergence::survey(&draft.state, draft.at, &mut report, &mut due);
-    draft.decide_all(converged);
+    let gone_and_back =
+        presence::changes(state, sightings, now, settings.presence_ttl, &mut draft.due);
+    draft.decide_all(gone_and_back);
+    convergence::converge(&mut draft);
+    let mut overlooked = 0;
+    if look == Look::AtEverything && !draft.is_cut {
+        let before = draft.commands.len();
+        let found = convergence::overlooked(&draft.state, draft.at);
+        draft.decide_all(found);
+        overlooked = draft.commands.len() - before;
+    }
     let room = draft.room();
-    let placed = auction::run(&draft.state, draft.at, room, &mut report, &mut due);
+    let placed = auction::run(&draft.state, draft.at, settings, room, &mut report, &mut draft.due);
     draft.is_cut |= placed.is_cut;
     draft.decide_last(placed.commands);
 
     if draft.is_cut {
-        due.at(now);
+        draft.due.at(now);
     }
-    Plan { commands: draft.commands, report, next_due: due.0 }
+    Plan { commands: draft.commands, report, next_due: draft.due.0, overlooked }
 }
 
 /// The state as it will be once the plan so far is applied.
-struct Draft {
+pub(crate) struct Draft {
     state: State,
     at: Millis,
     commands: Vec<Command>,
+    /// There was more to decide than fits.
     is_cut: bool,
+    pub(crate) due: Due,
 }
 
 impl Draft {
     fn new(state: &State, now: Millis) -> Self {
         let at = now.max(state.now());
-        Self { state: state.clone(), at, commands: Vec::new(), is_cut: false }
+        let (commands, due) = (Vec::new(), Due::default());
+        Self { state: state.clone(), at, commands, is_cut: false, due }
     }
 
-    fn room(&self) -> usize {
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The time at which the plan will be applied, or shortly before.
+    pub(crate) fn at(&self) -> Millis {
+        self.at
+    }
+
+    pub(crate) fn room(&self) -> usize {
         TURN_COMMANDS_MAX - self.commands.len()
     }
 
     /// Takes as many as there is room for, and applies them for the steps that follow.
-    fn decide_all(&mut self, commands: Vec<Command>) {
-        self.is_cut |= commands.len() > self.room();
-        let room = self.room();
-        for command in commands.into_iter().take(room) {
-            let result = self.rehearse(command.clone());
-            debug_assert!(result.is_ok(), "{command:?}: {result:?}");
-            // A refusal would be a mistake of the planner, and harmless: it is left out.
-            if result.is_ok() {
-                self.commands.push(command);
+    pub(crate) fn decide_all(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            if !self.decide(command) && self.is_cut {
+                return;
             }
         }
+    }
+
+    /// Takes one, if there is room for it. Returns whether it was taken.
+    pub(crate) fn decide(&mut self, command: Command) -> bool {
+        if self.room() == 0 {
+            self.is_cut = true;
+            return false;
+        }
+        let result = self.rehearse(command.clone());
+        debug_assert!(result.is_ok(), "{command:?}: {result:?}");
+        // A refusal would be a mistake of the planner, and harmless: it is left out.
+        if result.is_ok() {
+            self.commands.push(command);
+        }
+        result.is_ok()
     }
 
     /// As [`Self::decide_all`] for the last step. No step looks at the state after it, and the

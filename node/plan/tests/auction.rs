@@ -405,9 +405,9 @@ fn a_root_file_system_needs_its_provider() {
               fail strange/0: found no compatible cell for required rootfs
               reject job: found no compatible cell for required rootfs
               strange/0 waits: found no compatible cell for required rootfs
-                the root file system's scheme is "warm", and the present cells offer: docker, preloaded
+                the root file system is "warm:///library/app", and the present cells offer: docker:..., preloaded:...
               job waits: found no compatible cell for required rootfs
-                the root file system's scheme is "warm", and the present cells offer: docker, preloaded
+                the root file system is "warm:///library/app", and the present cells offer: docker:..., preloaded:...
               due in 15001ms
         "#]],
     );
@@ -686,6 +686,125 @@ fn suspects_still_take_their_cells_room() {
             rows
               new/0 ORDINARY CLAIMED on cell-2
               web/0 ORDINARY RUNNING on cell-1
+        "#]],
+    );
+}
+
+#[test]
+fn a_stack_needs_a_cell_that_has_it() {
+    check(
+        "cell cell-1 roots=docker,preloaded:cflinuxfs3
+         cell cell-2 roots=preloaded:cflinuxfs3|cflinuxfs4
+         app new root=preloaded:cflinuxfs4
+         app layered root=preloaded:cflinuxfs3?layer=x
+         app old root=preloaded:lucid64
+         turn",
+        expect![[r#"
+            turn
+              place layered/0 on cell-1
+              place new/0 on cell-2
+              fail old/0: found no compatible cell for required rootfs
+              old/0 waits: found no compatible cell for required rootfs
+                the root file system is "preloaded:lucid64", and the present cells offer: docker:..., preloaded:cflinuxfs3, preloaded:cflinuxfs3|cflinuxfs4
+              due in 15001ms
+        "#]],
+    );
+}
+
+#[test]
+fn a_starting_container_counts_as_configured() {
+    let script = "
+         cell cell-1
+         cell cell-2
+         app runs memory=500 disk=0
+         place runs/0 cell-2
+         run
+         app starts memory=0 disk=0
+         place starts/0 cell-1
+         app new
+         turn";
+    check(
+        &format!("settings starting=0\n{script}"),
+        expect![[r#"
+        turn
+          place new/0 on cell-1
+          due in 15001ms
+    "#]],
+    );
+    check(
+        &format!("settings starting=500\n{script}"),
+        expect![[r#"
+        turn
+          place new/0 on cell-2
+          due in 15001ms
+    "#]],
+    );
+}
+
+#[test]
+fn only_so_many_start_at_once() {
+    check(
+        "settings maximum=2
+         cell cell-1
+         cell cell-2
+         app web instances=3
+         task job
+         turn
+         turn
+         run
+         turn",
+        expect![[r#"
+            turn
+              place web/0 on cell-1
+              place job on cell-2
+              fail web/1: waiting to start instance: reached in-flight start limit
+              fail web/2: waiting to start instance: reached in-flight start limit
+              web/1 waits: waiting to start instance: reached in-flight start limit
+                at most 2 containers start at once; it is placed when others run
+              web/2 waits: waiting to start instance: reached in-flight start limit
+                at most 2 containers start at once; it is placed when others run
+              due in 15001ms
+            turn
+              web/1 waits: waiting to start instance: reached in-flight start limit
+                at most 2 containers start at once; it is placed when others run
+              web/2 waits: waiting to start instance: reached in-flight start limit
+                at most 2 containers start at once; it is placed when others run
+              due in 15001ms
+            turn
+              place web/1 on cell-2
+              place web/2 on cell-1
+              due in 15001ms
+        "#]],
+    );
+}
+
+#[test]
+fn bin_packing_fills_the_first_cells_of_each_zone() {
+    check(
+        "settings pack=1000
+         cell a-1 zone=a
+         cell a-2 zone=a
+         cell b-1 zone=b
+         cell b-2 zone=b
+         app one
+         app two
+         app three
+         app four
+         app many instances=4
+         task job
+         turn",
+        expect![[r#"
+            turn
+              place four/0 on a-1
+              place many/0 on b-1
+              place one/0 on a-1
+              place three/0 on b-1
+              place two/0 on a-1
+              place job on a-2
+              place many/1 on a-1
+              place many/2 on b-2
+              place many/3 on a-2
+              due in 15001ms
         "#]],
     );
 }

@@ -123,8 +123,8 @@ impl Cluster {
 
     fn add(&mut self, place: &Place) {
         let name = format!("cell-{}", self.cells.len());
-        let mut rootfs_providers = vec!["docker".to_owned()];
-        rootfs_providers.extend(place.has_stacks.then(|| "preloaded".to_owned()));
+        let mut rootfs_providers = vec![RootfsProvider::arbitrary("docker")];
+        rootfs_providers.extend(place.has_stacks.then(|| RootfsProvider::arbitrary("preloaded")));
         let cell = Cell {
             zone: format!("z{}", place.zone),
             capacity: Capacity {
@@ -297,7 +297,8 @@ impl Cluster {
     }
 
     fn check_instance(&self, row: &ActualLrp, desired: &DesiredLrp, plan: &Plan) {
-        let told = plan.report.lrp(&desired.process_guid, row.key.index);
+        let waits = plan.report.explain_lrps(&self.world.state, &desired.process_guid);
+        let told = waits.iter().find(|(index, _)| *index == row.key.index).map(|(_, wait)| wait);
         match &row.state {
             ActualState::Running { instance, .. } => {
                 let cell = self.world.state.cell(&instance.cell_id).unwrap();
@@ -354,7 +355,7 @@ impl Cluster {
     }
 
     fn turn(&self, now: Millis) -> Vec<Command> {
-        plan::turn(&self.world.state, &self.world.sightings, now).commands
+        self.world.plan_at(now).commands
     }
 }
 
@@ -418,7 +419,7 @@ impl Obedient {
 fn suits(cell: &Cell, rootfs: &str, tags: &[String]) -> bool {
     let known: Vec<&String> =
         cell.placement_tags.iter().chain(&cell.optional_placement_tags).collect();
-    cell.rootfs_providers.iter().any(|provider| rootfs.starts_with(&format!("{provider}:")))
+    cell.rootfs_providers.iter().any(|provider| provider.provides(rootfs))
         && cell.placement_tags.iter().all(|tag| tags.contains(tag))
         && tags.iter().all(|tag| known.contains(&tag))
 }

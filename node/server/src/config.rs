@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use model::Millis;
+use plan::Settings;
 use serde::{Deserialize, Serialize};
 
 /// A node's configuration. Unknown keys are refused, so that a misspelt one is not silently the
 /// default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The Raft id, unique in the cluster, never reused.
@@ -28,6 +30,9 @@ pub struct Config {
     pub cell: CellConfig,
     #[serde(default)]
     pub registries: RegistriesConfig,
+    /// How the cluster is planned while this node leads; the same on every node.
+    #[serde(default)]
+    pub planning: PlanningConfig,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -41,6 +46,57 @@ pub struct MemberConfig {
     pub name: String,
     /// `HOST:PORT`.
     pub address: String,
+}
+
+/// Diego's properties of the same names. Weights have at most three decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanningConfig {
+    /// Seconds of silence after which a cell is missing.
+    pub presence_ttl_seconds: u32,
+    /// What one starting container on a cell counts against it, as a part of a full cell.
+    pub starting_container_weight: f64,
+    /// Most containers that start at once in the whole cluster; 0 is unlimited.
+    pub starting_container_count_maximum: u32,
+    /// Above 0, a zone's first cells are filled first: what each cell before it counts against a
+    /// cell, as a part of a full cell.
+    pub bin_pack_first_fit_weight: f64,
+    /// How many times as fast as the wall clock the cluster's time goes: for tests of what takes
+    /// minutes. The same on every node, for the cluster's whole life.
+    pub clock_speed: u32,
+}
+
+impl Default for PlanningConfig {
+    fn default() -> Self {
+        Self {
+            presence_ttl_seconds: 15,
+            starting_container_weight: 0.25,
+            starting_container_count_maximum: 0,
+            bin_pack_first_fit_weight: 0.0,
+            clock_speed: 1,
+        }
+    }
+}
+
+impl PlanningConfig {
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            presence_ttl: Millis::from_secs(self.presence_ttl_seconds.max(1).into()),
+            starting_container_weight: thousandths(self.starting_container_weight),
+            starting_container_count_maximum: self.starting_container_count_maximum,
+            bin_pack_first_fit_weight: thousandths(self.bin_pack_first_fit_weight),
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and what is not a number is 0"
+)]
+fn thousandths(weight: f64) -> u32 {
+    (weight * 1000.0).round() as u32
 }
 
 /// The node in its role as a cell.

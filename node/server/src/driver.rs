@@ -70,7 +70,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let replica_config = replica::Config::new(config.node_id);
     let replica = Replica::start(&replica_config, disk, Arc::new(TcpPeers::default())).await?;
     replica.initialize(members(&config)).await?;
-    let agent = Agent::start(cell(&config, capacity), replica, RealWorld { containers });
+    let world = RealWorld { containers, planning: config.planning };
+    let agent = Agent::start(cell(&config, capacity), replica, world);
     tracing::info!(
         node_id = config.node_id,
         name = config.name,
@@ -138,7 +139,8 @@ fn cell(config: &Config, capacity: model::Capacity) -> Cell {
         address: config.cell.external_address,
         zone: config.cell.zone.clone(),
         capacity,
-        rootfs_providers: vec!["docker".to_owned()],
+        rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+        volume_drivers: Vec::new(),
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),
         health: CellHealth::Present,

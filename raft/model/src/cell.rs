@@ -18,13 +18,25 @@ pub struct Cell {
     pub address: Ipv4Addr,
     pub zone: String,
     pub capacity: Capacity,
-    /// Schemes of root file systems that it can run, for instance `docker`.
-    pub rootfs_providers: Vec<String>,
+    /// The root file systems that it can run.
+    pub rootfs_providers: Vec<RootfsProvider>,
     /// Tags that an LRP or task must carry to be placed here.
     pub placement_tags: Vec<String>,
     /// Tags that it may carry besides.
     pub optional_placement_tags: Vec<String>,
+    /// The drivers whose volumes it can mount.
+    pub volume_drivers: Vec<String>,
     pub health: CellHealth,
+}
+
+/// A kind of root file system that a cell can run, by the scheme of its URL. Diego:
+/// `rep.RootFSProvider`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RootfsProvider {
+    /// Any URL of the scheme, for instance `docker`.
+    Arbitrary { scheme: String },
+    /// The named stacks only, for instance `preloaded:cflinuxfs4`.
+    FixedSet { scheme: String, stacks: Vec<String> },
 }
 
 /// Totals. What is taken is in [`crate::state::CellLoad`].
@@ -44,6 +56,34 @@ pub enum CellHealth {
     Missing {
         since: Millis,
     },
+}
+
+impl RootfsProvider {
+    #[must_use]
+    pub fn arbitrary(scheme: &str) -> Self {
+        Self::Arbitrary { scheme: scheme.to_owned() }
+    }
+
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        match self {
+            Self::Arbitrary { scheme } | Self::FixedSet { scheme, .. } => scheme,
+        }
+    }
+
+    /// Whether a root file system of this URL is one of its own. Diego: `RootFSProviders.Match`,
+    /// which takes the opaque part of the URL, up to the query, as the stack's name.
+    #[must_use]
+    pub fn provides(&self, rootfs: &str) -> bool {
+        let Some((scheme, rest)) = rootfs.split_once(':') else { return false };
+        match self {
+            Self::Arbitrary { scheme: provided } => provided == scheme,
+            Self::FixedSet { scheme: provided, stacks } => {
+                let stack = rest.split(['?', '#']).next().unwrap_or(rest);
+                provided == scheme && stacks.iter().any(|known| known == stack)
+            }
+        }
+    }
 }
 
 impl Cell {

@@ -12,15 +12,19 @@ use crate::command::Proposal;
 use crate::feature_flag::FeatureFlag;
 use crate::state::{Cluster, RowKey, State};
 
-/// The version that this program writes.
-pub const VERSION: u8 = 1;
+/// The version that this program writes and reads. Version 1 was that of development before 0.1:
+/// no release wrote it, and none reads it.
+pub const VERSION: u8 = 2;
 
 /// Bytes that this program cannot have written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("{what} has no bytes")]
     Empty { what: &'static str },
-    #[error("{what} has format version {version}, and this program knows up to {VERSION}")]
+    #[error(
+        "{what} has format version {version}, and this program reads {VERSION}: run the program \
+         that wrote it, or start the node with an empty data directory"
+    )]
     UnknownVersion { what: &'static str, version: u8 },
     #[error("{what} does not decode: {reason}")]
     Malformed { what: &'static str, reason: String },

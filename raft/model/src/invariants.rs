@@ -1,12 +1,15 @@
 //! Truths about the whole state, each with its sentence. The simulator and the tests ask after
 //! each command; a broken one is a bug of ours, never of a client.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actual_lrp::{ActualState, Presence};
+use crate::due::{self, Due};
 use crate::id::{ActualLrpId, CellId, TaskGuid};
 use crate::state::{CellLoad, State, mebibytes};
 use crate::task::TaskState;
+use crate::time::Millis;
 
 /// Checks all of them.
 ///
@@ -71,7 +74,9 @@ fn each_instance_guid_is_used_once(state: &State) -> Result<(), String> {
 /// What is derived equals what would be derived anew.
 fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     let mut loads: BTreeMap<CellId, CellLoad> = BTreeMap::new();
-    let mut unclaimed: BTreeSet<ActualLrpId> = BTreeSet::new();
+    let mut unclaimed = BTreeSet::new();
+    let mut due: BTreeSet<(Millis, Due)> =
+        state.domains().filter_map(|it| due::of_domain(it)).collect();
     let mut unplaced: BTreeSet<TaskGuid> = BTreeSet::new();
     for lrp in state.actual_lrps() {
         if let Some(instance) = lrp.instance() {
@@ -79,30 +84,48 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
             load.memory_mb += u64::from(lrp.memory_mb);
             load.disk_mb += u64::from(lrp.disk_mb);
             load.containers += 1;
+            load.starting += u32::from(!lrp.is_running());
             load.lrps.insert(lrp.id());
         } else if lrp.is_unclaimed() {
-            unclaimed.insert(lrp.id());
+            unclaimed.insert((lrp.key.index, Reverse(lrp.memory_mb), lrp.key.process_guid.clone()));
         }
     }
+    due.extend(state.actual_lrps().filter_map(|it| due::of_actual_lrp(it)));
+    due.extend(state.tasks().filter_map(|it| due::of_task(it)));
     for task in state.tasks() {
+        let is_pending = matches!(task.state, TaskState::Pending { .. });
         if let Some(cell) = task.cell() {
             let load = loads.entry(cell.clone()).or_default();
             load.memory_mb += mebibytes(task.definition.memory_mb);
             load.disk_mb += mebibytes(task.definition.disk_mb);
             load.containers += 1;
+            load.starting += u32::from(is_pending);
             load.tasks.insert(task.task_guid.clone());
-        } else if matches!(task.state, TaskState::Pending { .. }) {
+        } else if is_pending {
             unplaced.insert(task.task_guid.clone());
         }
     }
     if !state.loads().eq(loads.iter()) {
         return Err("the loads of cells do not follow from the rows".to_owned());
     }
-    if !state.unclaimed().eq(unclaimed.iter()) {
+    let waiting = unclaimed.iter().map(|(index, _, guid)| (guid, *index));
+    if !state.unclaimed().eq(waiting) {
         return Err("the unclaimed instances do not follow from the rows".to_owned());
     }
     if !state.unplaced_tasks().eq(unplaced.iter()) {
         return Err("the unplaced tasks do not follow from the rows".to_owned());
+    }
+    if !state.all_due().eq(due.iter()) {
+        return Err("what is due does not follow from the rows".to_owned());
+    }
+    let gaps = state.desired_lrps().flat_map(|desired| {
+        let guid = &desired.process_guid;
+        desired.indices().map(|index| (guid.clone(), index)).filter(|(guid, index)| {
+            state.actual_lrp(&ActualLrpId::ordinary(guid.clone(), *index)).is_none()
+        })
+    });
+    if !state.gaps().cloned().eq(gaps) {
+        return Err("the gaps do not follow from the rows".to_owned());
     }
     Ok(())
 }

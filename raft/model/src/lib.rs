@@ -2,7 +2,7 @@
 //! through which every change goes.
 //!
 //! Reading order: [`id`] and [`time`], the nouns ([`desired_lrp`], [`actual_lrp`], [`task`],
-//! [`cell`], [`domain`], [`feature_flag`]), then [`command`], [`apply`], [`state`],
+//! [`cell`], [`domain`], [`feature_flag`]), then [`due`], [`command`], [`apply`], [`state`],
 //! [`invariants`] and [`codec`].
 //!
 //! Deliberately absent: clocks, randomness, files, sockets, threads, hash maps, floats, logging,
@@ -16,6 +16,7 @@ pub mod codec;
 pub mod command;
 pub mod desired_lrp;
 pub mod domain;
+pub mod due;
 pub mod event;
 pub mod feature_flag;
 pub mod id;
@@ -34,10 +35,11 @@ pub use actual_lrp::{
     ActualLrp, ActualLrpKey, ActualState, InstanceKey, NetInfo, PortMapping, Presence,
 };
 pub use apply::{Applied, apply, apply_proposal};
-pub use cell::{Capacity, Cell, CellHealth};
+pub use cell::{Capacity, Cell, CellHealth, RootfsProvider};
 pub use command::{Command, Outcome, Proposal, Stamp};
 pub use desired_lrp::{DesiredLrp, DesiredLrpUpdate, ModificationTag};
 pub use domain::Domain;
+pub use due::Due;
 pub use event::Event;
 pub use feature_flag::FeatureFlag;
 pub use id::{ActualLrpId, CellId, DomainName, InstanceGuid, ProcessGuid, TaskGuid};

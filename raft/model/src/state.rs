@@ -4,15 +4,17 @@
 //! look ahead, and a snapshot is a clone. Only `apply` and `codec` write, through the methods
 //! here, which keep the derived tables and the journal of touched rows in step.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
-use crate::actual_lrp::ActualLrp;
+use crate::actual_lrp::{ActualLrp, Presence};
 use crate::cell::Cell;
 use crate::desired_lrp::DesiredLrp;
 use crate::domain::Domain;
+use crate::due::{self, Due};
 use crate::feature_flag::FeatureFlag;
 use crate::id::{ActualLrpId, CellId, DomainName, ProcessGuid, TaskGuid};
 use crate::task::{Task, TaskState};
@@ -31,8 +33,11 @@ pub struct State {
 
     // Derived from the rows; never stored.
     loads: OrdMap<CellId, CellLoad>,
-    unclaimed: OrdSet<ActualLrpId>,
+    unclaimed: OrdSet<(u32, Reverse<u32>, ProcessGuid)>,
     unplaced_tasks: OrdSet<TaskGuid>,
+    /// Desired indices without an ordinary row.
+    gaps: OrdSet<(ProcessGuid, u32)>,
+    due: OrdSet<(Millis, Due)>,
 
     journal: Vec<RowKey>,
 }
@@ -52,6 +57,9 @@ pub struct CellLoad {
     pub memory_mb: u64,
     pub disk_mb: u64,
     pub containers: u32,
+    /// Of the containers, those that are not yet known to run: claimed instances and tasks that
+    /// have been placed and not started.
+    pub starting: u32,
     /// Rows, of any presence, whose instance is on the cell.
     pub lrps: OrdSet<ActualLrpId>,
     /// Tasks placed on the cell or running there.
@@ -172,9 +180,27 @@ impl State {
         self.loads.iter()
     }
 
-    /// Instances that wait for a cell.
-    pub fn unclaimed(&self) -> impl Iterator<Item = &ActualLrpId> {
-        self.unclaimed.iter()
+    /// Instances that wait for a cell, in the auction's order: by index, then the largest
+    /// memory, then the process.
+    pub fn unclaimed(&self) -> impl DoubleEndedIterator<Item = (&ProcessGuid, u32)> {
+        self.unclaimed.iter().map(|(index, _, guid)| (guid, *index))
+    }
+
+    /// Desired indices that have no ordinary row, in order: instances that were retired, or whose
+    /// cell said that they are gone.
+    pub fn gaps(&self) -> impl Iterator<Item = &(ProcessGuid, u32)> {
+        self.gaps.iter()
+    }
+
+    /// What becomes due first by time alone, and when.
+    #[must_use]
+    pub fn first_due(&self) -> Option<&(Millis, Due)> {
+        self.due.get_min()
+    }
+
+    /// All that becomes due by time alone, the earliest first.
+    pub fn all_due(&self) -> impl Iterator<Item = &(Millis, Due)> {
+        self.due.iter()
     }
 
     /// Tasks that wait for a cell.
@@ -204,79 +230,122 @@ impl State {
     }
 
     pub(crate) fn put_desired_lrp(&mut self, lrp: Arc<DesiredLrp>) {
-        self.journal.push(RowKey::DesiredLrp(lrp.process_guid.clone()));
-        self.desired_lrps.insert(lrp.process_guid.clone(), lrp);
+        let guid = lrp.process_guid.clone();
+        let end = lrp.indices().end;
+        self.journal.push(RowKey::DesiredLrp(guid.clone()));
+        let before = self.desired_lrps.insert(guid.clone(), lrp);
+        let end_before = before.map_or(0, |lrp| lrp.indices().end);
+        for index in end_before..end {
+            let id = ActualLrpId::ordinary(guid.clone(), index);
+            if !self.actual_lrps.contains_key(&id) {
+                self.gaps.insert((guid.clone(), index));
+            }
+        }
+        for index in end..end_before {
+            self.gaps.remove(&(guid.clone(), index));
+        }
     }
 
     pub(crate) fn remove_desired_lrp(&mut self, guid: &ProcessGuid) {
         self.journal.push(RowKey::DesiredLrp(guid.clone()));
-        self.desired_lrps.remove(guid);
+        let before = self.desired_lrps.remove(guid);
+        for index in before.map_or(0..0, |lrp| lrp.indices()) {
+            self.gaps.remove(&(guid.clone(), index));
+        }
     }
 
     pub(crate) fn put_actual_lrp(&mut self, lrp: Arc<ActualLrp>) {
         let id = lrp.id();
-        self.forget_actual_lrp(&id);
+        self.journal.push(RowKey::ActualLrp(id.clone()));
+        let before = self.actual_lrps.insert(id.clone(), Arc::clone(&lrp));
+        if let Some(before) = before {
+            self.forget_derived_of_lrp(&id, &before);
+        } else if id.presence == Presence::Ordinary && !self.gaps.is_empty() {
+            self.gaps.remove(&(id.process_guid.clone(), id.index));
+        }
         if let Some(instance) = lrp.instance() {
             let load = self.loads.entry(instance.cell_id.clone()).or_default();
             load.memory_mb += u64::from(lrp.memory_mb);
             load.disk_mb += u64::from(lrp.disk_mb);
             load.containers += 1;
-            load.lrps.insert(id.clone());
+            load.starting += u32::from(!lrp.is_running());
+            load.lrps.insert(id);
         } else if lrp.is_unclaimed() {
-            self.unclaimed.insert(id.clone());
+            self.unclaimed.insert(waiting(&lrp));
+        } else if let Some(due) = due::of_actual_lrp(&lrp) {
+            self.due.insert(due);
         }
-        self.journal.push(RowKey::ActualLrp(id.clone()));
-        self.actual_lrps.insert(id, lrp);
     }
 
     pub(crate) fn remove_actual_lrp(&mut self, id: &ActualLrpId) {
-        self.forget_actual_lrp(id);
         self.journal.push(RowKey::ActualLrp(id.clone()));
+        let Some(before) = self.actual_lrps.remove(id) else { return };
+        self.forget_derived_of_lrp(id, &before);
+        let desired = self.desired_lrps.get(&id.process_guid);
+        let is_desired = desired.is_some_and(|lrp| lrp.indices().contains(&id.index));
+        if id.presence == Presence::Ordinary && is_desired {
+            self.gaps.insert((id.process_guid.clone(), id.index));
+        }
     }
 
-    fn forget_actual_lrp(&mut self, id: &ActualLrpId) {
-        let Some(lrp) = self.actual_lrps.remove(id) else { return };
-        self.unclaimed.remove(id);
+    fn forget_derived_of_lrp(&mut self, id: &ActualLrpId, lrp: &ActualLrp) {
         if let Some(instance) = lrp.instance() {
             let load = self.loads.get_mut(&instance.cell_id).expect("a placed row has a load");
             load.memory_mb -= u64::from(lrp.memory_mb);
             load.disk_mb -= u64::from(lrp.disk_mb);
             load.containers -= 1;
+            load.starting -= u32::from(!lrp.is_running());
             load.lrps.remove(id);
             self.drop_empty_load(&instance.cell_id);
+        } else if lrp.is_unclaimed() {
+            self.unclaimed.remove(&waiting(lrp));
+        } else if let Some(due) = due::of_actual_lrp(lrp) {
+            self.due.remove(&due);
         }
     }
 
     pub(crate) fn put_task(&mut self, task: Arc<Task>) {
         let guid = task.task_guid.clone();
-        self.forget_task(&guid);
+        self.journal.push(RowKey::Task(guid.clone()));
+        let before = self.tasks.insert(guid.clone(), Arc::clone(&task));
+        if let Some(before) = before {
+            self.forget_derived_of_task(&before);
+        }
+        if let Some(due) = due::of_task(&task) {
+            self.due.insert(due);
+        }
+        let is_pending = matches!(task.state, TaskState::Pending { .. });
         if let Some(cell) = task.cell() {
             let load = self.loads.entry(cell.clone()).or_default();
             load.memory_mb += mebibytes(task.definition.memory_mb);
             load.disk_mb += mebibytes(task.definition.disk_mb);
             load.containers += 1;
-            load.tasks.insert(guid.clone());
-        } else if matches!(task.state, TaskState::Pending { .. }) {
-            self.unplaced_tasks.insert(guid.clone());
+            load.starting += u32::from(is_pending);
+            load.tasks.insert(guid);
+        } else if is_pending {
+            self.unplaced_tasks.insert(guid);
         }
-        self.journal.push(RowKey::Task(guid.clone()));
-        self.tasks.insert(guid, task);
     }
 
     pub(crate) fn remove_task(&mut self, guid: &TaskGuid) {
-        self.forget_task(guid);
         self.journal.push(RowKey::Task(guid.clone()));
+        if let Some(before) = self.tasks.remove(guid) {
+            self.forget_derived_of_task(&before);
+        }
     }
 
-    fn forget_task(&mut self, guid: &TaskGuid) {
-        let Some(task) = self.tasks.remove(guid) else { return };
-        self.unplaced_tasks.remove(guid);
+    fn forget_derived_of_task(&mut self, task: &Task) {
+        self.unplaced_tasks.remove(&task.task_guid);
+        if let Some(due) = due::of_task(task) {
+            self.due.remove(&due);
+        }
         if let Some(cell) = task.cell() {
             let load = self.loads.get_mut(cell).expect("a placed task has a load");
             load.memory_mb -= mebibytes(task.definition.memory_mb);
             load.disk_mb -= mebibytes(task.definition.disk_mb);
             load.containers -= 1;
-            load.tasks.remove(guid);
+            load.starting -= u32::from(matches!(task.state, TaskState::Pending { .. }));
+            load.tasks.remove(&task.task_guid);
             self.drop_empty_load(cell);
         }
     }
@@ -294,18 +363,34 @@ impl State {
 
     pub(crate) fn put_domain(&mut self, domain: Arc<Domain>) {
         self.journal.push(RowKey::Domain(domain.name.clone()));
-        self.domains.insert(domain.name.clone(), domain);
+        let before = self.domains.insert(domain.name.clone(), Arc::clone(&domain));
+        self.forget_derived_of_domain(before.as_deref());
+        if let Some(due) = due::of_domain(&domain) {
+            self.due.insert(due);
+        }
     }
 
     pub(crate) fn remove_domain(&mut self, name: &DomainName) {
         self.journal.push(RowKey::Domain(name.clone()));
-        self.domains.remove(name);
+        let before = self.domains.remove(name);
+        self.forget_derived_of_domain(before.as_deref());
+    }
+
+    fn forget_derived_of_domain(&mut self, domain: Option<&Domain>) {
+        if let Some(due) = domain.and_then(due::of_domain) {
+            self.due.remove(&due);
+        }
     }
 
     pub(crate) fn put_feature_flag(&mut self, flag: FeatureFlag, enabled: bool) {
         self.journal.push(RowKey::FeatureFlag(flag));
         self.feature_flags.insert(flag, enabled);
     }
+}
+
+/// An unclaimed row's place in the order of [`State::unclaimed`].
+fn waiting(lrp: &ActualLrp) -> (u32, Reverse<u32>, ProcessGuid) {
+    (lrp.key.index, Reverse(lrp.memory_mb), lrp.key.process_guid.clone())
 }
 
 /// What a definition's signed mebibytes take of a cell; validation refuses negative ones.

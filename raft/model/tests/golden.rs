@@ -14,8 +14,8 @@ use expect_test::expect_file;
 use model::task::TaskResult;
 use model::*;
 
-const PROPOSALS: &str = include_str!("golden/v1-proposals.hex");
-const ROWS: &str = include_str!("golden/v1-rows.hex");
+const PROPOSALS: &str = include_str!("golden/v2-proposals.hex");
+const ROWS: &str = include_str!("golden/v2-rows.hex");
 const AT: Millis = Millis(1_700_000_000_000);
 
 #[test]
@@ -24,7 +24,7 @@ fn proposals_are_written_as_ever() {
     for (name, proposal) in proposals() {
         writeln!(lines, "{name} {}", hex(&codec::encode_proposal(&proposal))).unwrap();
     }
-    expect_file!["golden/v1-proposals.hex"].assert_eq(&lines);
+    expect_file!["golden/v2-proposals.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn rows_are_written_as_ever() {
         let key = codec::row_key(&row.key);
         writeln!(lines, "{} {} {}", row.name, hex(&key), hex(&value)).unwrap();
     }
-    expect_file!["golden/v1-rows.hex"].assert_eq(&lines);
+    expect_file!["golden/v2-rows.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -423,7 +423,8 @@ fn cell(health: CellHealth) -> Cell {
         address: Ipv4Addr::new(10, 0, 0, 1),
         zone: "z1".to_owned(),
         capacity: Capacity { memory_mb: 16_384, disk_mb: 1 << 20, containers: 250 },
-        rootfs_providers: vec!["docker".to_owned()],
+        rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+        volume_drivers: Vec::new(),
         placement_tags: vec!["ssd".to_owned()],
         optional_placement_tags: vec!["gpu".to_owned()],
         health,

@@ -367,7 +367,7 @@ impl Step {
             13 => Command::CreateLrp { process_guid, index },
             14..=17 => {
                 let (process_guid, index) = self
-                    .pick(state.unclaimed().map(|id| (id.process_guid.clone(), id.index)), || {
+                    .pick(state.unclaimed().map(|(guid, index)| (guid.clone(), index)), || {
                         (process_guid.clone(), index)
                     });
                 Command::PlaceLrp { process_guid, index, cell_id }
@@ -505,7 +505,8 @@ impl Step {
                 disk_mb: [1000, 250, 1000, 350][usize::from(self.name)],
                 containers: 2 + u32::from(self.app),
             },
-            rootfs_providers: vec!["docker".to_owned()],
+            rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+            volume_drivers: Vec::new(),
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
             health: CellHealth::Present,

@@ -89,13 +89,27 @@ impl World {
         let until = runtime::true_time() + limit;
         while !self.broken() {
             let Err(what) = converged::check(&self.checker().agreed_state(), &self.cells()) else {
-                return;
+                return self.check_that_events_told_all();
             };
             if runtime::true_time() > until {
                 let limit_s = limit.as_secs();
                 self.violated(converged::NAME, format!("not within {limit_s} s: {what}"));
             }
             Self::pause(limits::HEAL_LOOK).await;
+        }
+    }
+
+    /// No leader found only by its sweep what an event should have told it.
+    fn check_that_events_told_all(&self) {
+        let nodes = self.nodes();
+        let agents = nodes.iter().filter_map(|(id, node)| Some((id, node.life.as_ref()?)));
+        let overlooked: Vec<(NodeId, u64)> = agents
+            .filter_map(|(id, life)| Some((*id, life.agent.as_ref()?.overlooked())))
+            .filter(|(_, overlooked)| *overlooked > 0)
+            .collect();
+        drop(nodes);
+        if !overlooked.is_empty() {
+            self.violated("events tell all", format!("found by sweeps, by node: {overlooked:?}"));
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Life {
     /// Present once it has started.
     replica: Option<SimReplica>,
     /// As well, where nodes are whole.
-    agent: Option<SimAgent>,
+    pub(super) agent: Option<SimAgent>,
 }
 
 /// What the others know of node `id`.

@@ -69,6 +69,7 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 ..CellConfig::default()
             },
             registries: server::config::RegistriesConfig::default(),
+            planning: server::config::PlanningConfig::default(),
             stop_containers_on_exit: true,
         }
     };

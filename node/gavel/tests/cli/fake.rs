@@ -145,7 +145,8 @@ impl Cluster {
                 address: Ipv4Addr::new(10, 0, 0, node_id),
                 zone: "z1".to_owned(),
                 capacity: Capacity { memory_mb: 1024, disk_mb: 4096, containers: 100 },
-                rootfs_providers: vec!["docker".to_owned()],
+                rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+                volume_drivers: Vec::new(),
                 placement_tags: Vec::new(),
                 optional_placement_tags: Vec::new(),
                 health: CellHealth::Present,
@@ -175,9 +176,10 @@ impl Cluster {
 
     /// The leader's and the cells' part: places what waits, starts what is placed.
     fn settle(&mut self) {
-        let unclaimed: Vec<_> = self.state.unclaimed().cloned().collect();
-        for id in unclaimed {
-            let (process_guid, index) = (id.process_guid, id.index);
+        let mut unclaimed: Vec<_> =
+            self.state.unclaimed().map(|(guid, index)| (guid.clone(), index)).collect();
+        unclaimed.sort_unstable();
+        for (process_guid, index) in unclaimed {
             let mut cells: Vec<_> = self.state.cells().map(|cell| cell.cell_id.clone()).collect();
             cells.sort_by_key(|cell| self.state.load(cell).map_or(0, |load| load.memory_mb));
             let placed = cells.into_iter().any(|cell_id| {

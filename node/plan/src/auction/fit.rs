@@ -5,28 +5,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::limits::truncate_reason;
-use model::{Cell, State};
+use model::{Cell, DesiredLrp, RootfsProvider, State, Task};
 
 use super::score::Need;
 use super::table::{ShelfIndex, Slot, Table, Zone};
 use crate::limits::NAMES_LISTED_MAX;
 use crate::report::Wait;
 
-/// What a container asks of a cell besides room: a root file system of some scheme, and tags.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a container asks of a cell besides room: a root file system, volume drivers, and tags.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Terms<'a> {
-    scheme: &'a str,
+    /// The URL as far as it matters: all of a stack's, the scheme of an image's.
+    rootfs: &'a str,
+    drivers: BTreeSet<&'a str>,
     tags: &'a [String],
 }
 
 impl<'a> Terms<'a> {
-    pub(super) fn new(rootfs: &'a str, tags: &'a [String]) -> Self {
-        let scheme = rootfs.split_once(':').map_or(rootfs, |(scheme, _)| scheme);
-        Self { scheme, tags }
+    pub(super) fn of_lrp(desired: &'a DesiredLrp) -> Self {
+        Self::new(&desired.rootfs, BTreeSet::new(), &desired.placement_tags)
+    }
+
+    pub(super) fn of_task(task: &'a Task) -> Self {
+        let definition = &task.definition;
+        Self::new(&definition.rootfs, BTreeSet::new(), &definition.placement_tags)
+    }
+
+    fn new(rootfs: &'a str, drivers: BTreeSet<&'a str>, tags: &'a [String]) -> Self {
+        // No image is in a fixed set: to tell one from another would make a class of each.
+        let rootfs = if rootfs.starts_with("docker:") { "docker:" } else { rootfs };
+        Self { rootfs, drivers, tags }
     }
 
     fn has_rootfs(&self, cell: &Cell) -> bool {
-        cell.rootfs_providers.iter().any(|provider| provider == self.scheme)
+        cell.rootfs_providers.iter().any(|provider| provider.provides(self.rootfs))
+    }
+
+    fn has_drivers(&self, cell: &Cell) -> bool {
+        self.drivers.iter().all(|driver| cell.volume_drivers.iter().any(|has| has == driver))
     }
 
     /// All that the cell requires is there, and nothing that the cell does not know.
@@ -40,7 +56,8 @@ impl<'a> Terms<'a> {
     pub(super) fn eligible(&self, table: &Table<'_>) -> Vec<(Zone, Vec<ShelfIndex>)> {
         let mut zones: BTreeMap<Zone, Vec<ShelfIndex>> = BTreeMap::new();
         for (index, shelf) in table.shelves().iter().enumerate() {
-            if self.has_rootfs(shelf.cell) && self.has_tags(shelf.cell) {
+            let cell = shelf.cell;
+            if self.has_rootfs(cell) && self.has_drivers(cell) && self.has_tags(cell) {
                 zones.entry(shelf.zone).or_default().push(index);
             }
         }
@@ -52,18 +69,29 @@ impl<'a> Terms<'a> {
         if table.is_empty() {
             return wait("unable to communicate to compatible cells".to_owned(), absent(state));
         }
-        if !table.shelves().iter().any(|shelf| self.has_rootfs(shelf.cell)) {
-            let offered: BTreeSet<&str> = table
-                .shelves()
-                .iter()
-                .flat_map(|shelf| shelf.cell.rootfs_providers.iter().map(String::as_str))
-                .collect();
+        let cells = || table.shelves().iter().map(|shelf| shelf.cell);
+        let mut with_rootfs = cells().filter(|cell| self.has_rootfs(cell)).peekable();
+        if with_rootfs.peek().is_none() {
+            let offered: BTreeSet<String> =
+                cells().flat_map(|cell| &cell.rootfs_providers).map(told_provider).collect();
             return wait(
                 "found no compatible cell for required rootfs".to_owned(),
                 format!(
-                    "the root file system's scheme is {:?}, and the present cells offer: {}",
-                    self.scheme,
-                    listed(offered.into_iter().map(str::to_owned))
+                    "the root file system is {:?}, and the present cells offer: {}",
+                    self.rootfs,
+                    listed(offered.into_iter())
+                ),
+            );
+        }
+        if !with_rootfs.any(|cell| self.has_drivers(cell)) {
+            let offered: BTreeSet<&String> =
+                cells().flat_map(|cell| &cell.volume_drivers).collect();
+            return wait(
+                "found no compatible cell with required volume drivers".to_owned(),
+                format!(
+                    "it mounts volumes by: {}; the present cells have drivers: {}",
+                    listed(self.drivers.iter().map(|driver| (*driver).to_owned())),
+                    listed(offered.into_iter().cloned())
                 ),
             );
         }
@@ -132,6 +160,13 @@ fn absent(state: &State) -> String {
         "no cell has registered yet: start one".to_owned()
     } else {
         format!("all cells are missing, start one of: {}", listed(missing.into_iter()))
+    }
+}
+
+fn told_provider(provider: &RootfsProvider) -> String {
+    match provider {
+        RootfsProvider::Arbitrary { scheme } => format!("{scheme}:..."),
+        RootfsProvider::FixedSet { scheme, stacks } => format!("{scheme}:{}", stacks.join("|")),
     }
 }
 

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Capacity, Cell, CellId, State, TaskState};
+use model::{Capacity, Cell, CellId, RootfsProvider, State};
 
 use super::score::{self, Need, Taken};
+use crate::settings::Settings;
 
 /// A cell's place in the table. Ordered as the cells' ids, which makes it the tie-break.
 pub(super) type Slot = usize;
@@ -21,12 +22,17 @@ pub(super) struct Table<'a> {
     rows: Vec<Row<'a>>,
     shelves: Vec<Shelf<'a>>,
     zones: usize,
+    /// Containers that are starting, on all cells.
+    starting: u64,
+    starting_weight: u32,
 }
 
 pub(super) struct Row<'a> {
     pub(super) cell: &'a Cell,
     pub(super) taken: Taken,
     shelf: ShelfIndex,
+    /// The score's part for the cells before it in its zone.
+    first_fit: u64,
 }
 
 /// Cells of one zone, capacity, and set of providers and tags.
@@ -45,42 +51,49 @@ pub(super) struct Shelf<'a> {
 struct Kind<'a> {
     zone: &'a str,
     capacity: (u32, u32, u32),
-    rootfs_providers: &'a [String],
+    rootfs_providers: &'a [RootfsProvider],
+    volume_drivers: &'a [String],
     placement_tags: &'a [String],
     optional_placement_tags: &'a [String],
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State, settings: &Settings) -> Self {
         let cells: Vec<&Cell> =
             state.cells().map(AsRef::as_ref).filter(|cell| cell.is_present()).collect();
         let zone_names: BTreeSet<&str> = cells.iter().map(|cell| cell.zone.as_str()).collect();
         let zone_of: BTreeMap<&str, Zone> =
             zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();
-        let mut table = Self { rows: Vec::new(), shelves: Vec::new(), zones: zone_of.len() };
+        let mut table = Self {
+            rows: Vec::with_capacity(cells.len()),
+            shelves: Vec::new(),
+            zones: zone_of.len(),
+            starting: 0,
+            starting_weight: settings.starting_container_weight,
+        };
+        let mut cells_of_zone = vec![0; zone_of.len()];
         let mut kinds: BTreeMap<Kind<'a>, ShelfIndex> = BTreeMap::new();
         for cell in cells {
+            let zone = zone_of[cell.zone.as_str()];
             let shelf = *kinds.entry(Kind::of(cell)).or_insert_with(|| {
-                let zone = zone_of[cell.zone.as_str()];
                 table.shelves.push(Shelf::new(cell, zone));
                 table.shelves.len() - 1
             });
-            table.rows.push(Row { cell, taken: taken(state, cell), shelf });
+            let first_fit = score::weighed(cells_of_zone[zone], settings.bin_pack_first_fit_weight);
+            cells_of_zone[zone] += 1;
+            let taken = taken(state, cell);
+            table.starting += taken.starting;
+            table.rows.push(Row { cell, taken, shelf, first_fit });
         }
-        table.count_starting(state);
         for slot in 0..table.rows.len() {
             table.put_on_shelf(slot);
         }
         table
     }
 
-    /// Containers that are claimed and not yet known to run. Tasks are counted with the load.
-    fn count_starting(&mut self, state: &State) {
-        for lrp in state.actual_lrps().filter(|lrp| !lrp.is_running()) {
-            if let Some(slot) = lrp.instance().and_then(|on| self.slot(&on.cell_id)) {
-                self.rows[slot].taken.starting += 1;
-            }
-        }
+    /// Containers that are starting, on all cells.
+    pub(super) fn starting(&self) -> u64 {
+        self.starting
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,6 +132,7 @@ impl<'a> Table<'a> {
     /// Takes room for a container that has just been placed, and is starting.
     pub(super) fn take(&mut self, slot: Slot, need: Need, is_task: bool) {
         self.take_from_shelf(slot);
+        self.starting += 1;
         let taken = &mut self.rows[slot].taken;
         taken.memory_mb += need.memory_mb;
         taken.disk_mb += need.disk_mb;
@@ -129,14 +143,14 @@ impl<'a> Table<'a> {
     }
 
     fn put_on_shelf(&mut self, slot: Slot) {
-        let (load, tasks) = self.rows[slot].scores();
+        let (load, tasks) = self.rows[slot].scores(self.starting_weight);
         let shelf = &mut self.shelves[self.rows[slot].shelf];
         shelf.by_load.insert((load, slot));
         shelf.by_tasks.insert((tasks, slot));
     }
 
     fn take_from_shelf(&mut self, slot: Slot) {
-        let (load, tasks) = self.rows[slot].scores();
+        let (load, tasks) = self.rows[slot].scores(self.starting_weight);
         let shelf = &mut self.shelves[self.rows[slot].shelf];
         shelf.by_load.remove(&(load, slot));
         shelf.by_tasks.remove(&(tasks, slot));
@@ -145,9 +159,9 @@ impl<'a> Table<'a> {
 
 impl Row<'_> {
     /// The load's part of the score of an LRP, and of a task.
-    fn scores(&self) -> (u64, u64) {
-        let load = score::of_load(&self.taken, &self.cell.capacity);
-        (load, load + score::of_same(self.taken.tasks))
+    fn scores(&self, starting_weight: u32) -> (u64, u64) {
+        let load = score::of_load(&self.taken, &self.cell.capacity, starting_weight);
+        (load + self.first_fit, load + score::of_same(self.taken.tasks))
     }
 }
 
@@ -164,22 +178,21 @@ impl<'a> Kind<'a> {
             zone: &cell.zone,
             capacity: (memory_mb, disk_mb, containers),
             rootfs_providers: &cell.rootfs_providers,
+            volume_drivers: &cell.volume_drivers,
             placement_tags: &cell.placement_tags,
             optional_placement_tags: &cell.optional_placement_tags,
         }
     }
 }
 
-/// What the records take of a cell; of what is starting, the tasks only.
+/// What the records take of a cell.
 fn taken(state: &State, cell: &Cell) -> Taken {
     let Some(load) = state.load(&cell.cell_id) else { return Taken::default() };
-    let is_starting =
-        |guid| state.task(guid).is_some_and(|task| matches!(task.state, TaskState::Pending { .. }));
     Taken {
         memory_mb: load.memory_mb,
         disk_mb: load.disk_mb,
         containers: u64::from(load.containers),
-        starting: load.tasks.iter().filter(|guid| is_starting(guid)).count() as u64,
+        starting: u64::from(load.starting),
         tasks: load.tasks.len() as u64,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | statement | effect |
 //! |---|---|
-//! | `cell NAME [zone= memory= disk= containers= roots= tags= optional=]` | registers a cell, and hears it |
+//! | `cell NAME [zone= memory= disk= containers= roots= drivers= tags= optional=]` | registers a cell, and hears it |
 //! | `app NAME [instances= memory= disk= root= tags=]` | desires an LRP of domain `d` |
 //! | `task NAME [memory= disk= root= tags=]` | desires a task of domain `d` |
 //! | `scale NAME N`, `delete NAME`, `retire NAME/INDEX`, `domain NAME SECS` | as their commands |
@@ -12,6 +12,7 @@
 //! | `crash NAME/INDEX`, `gone NAME/INDEX` | its cell says that it crashed, or is no more |
 //! | `fail-to-make TASK`, `finish TASK`, `resolve TASK` | as their commands |
 //! | `heard CELL…`, `wait MILLIS` | what the leader hears, and how time goes on |
+//! | `settings [starting= maximum= pack=]` | the auction's weights in thousandths, and its limit |
 //! | `turn` | plans, shows the plan and its report, and applies it |
 //! | `rows` | shows where everything is |
 
@@ -25,12 +26,13 @@ use std::net::Ipv4Addr;
 
 use expect_test::Expect;
 use model::*;
-use plan::{Plan, Sightings};
+use plan::{Look, Plan, Settings, Sightings};
 
 pub(crate) struct World {
     pub(crate) state: State,
     pub(crate) sightings: Sightings,
     pub(crate) now: Millis,
+    pub(crate) settings: Settings,
     log_index: u64,
 }
 
@@ -42,8 +44,13 @@ pub(crate) fn check(script: &str, expected: Expect) {
 impl World {
     pub(crate) fn new() -> Self {
         let now = Millis(1000);
-        let mut world =
-            Self { state: State::new(), sightings: Sightings::new(now), now, log_index: 0 };
+        let mut world = Self {
+            state: State::new(),
+            sightings: Sightings::new(now),
+            now,
+            settings: Settings::default(),
+            log_index: 0,
+        };
         world.accept(Command::InitCluster { salt: 0xfeed });
         world.accept(Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled: true });
         world
@@ -69,7 +76,16 @@ impl World {
     }
 
     pub(crate) fn plan(&self) -> Plan {
-        plan::turn(&self.state, &self.sightings, self.now)
+        self.plan_at(self.now)
+    }
+
+    /// Plans with a look at everything, which must find nothing that a quick look does not.
+    pub(crate) fn plan_at(&self, now: Millis) -> Plan {
+        let plan = |look| plan::turn(&self.state, &self.sightings, now, &self.settings, look);
+        let thorough = plan(Look::AtEverything);
+        assert_eq!(thorough.overlooked, 0, "{:?}", thorough.commands);
+        assert_eq!(thorough, plan(Look::AtWhatIsDue));
+        thorough
     }
 
     pub(crate) fn run(&mut self, script: &str) -> String {
@@ -147,16 +163,25 @@ impl World {
                     self.sightings.hear((*cell).into(), self.now);
                 }
             }
+            "settings" => {
+                let all = &mut self.settings;
+                all.starting_container_weight =
+                    statement.number("starting", all.starting_container_weight);
+                all.starting_container_count_maximum =
+                    statement.number("maximum", all.starting_container_count_maximum);
+                all.bin_pack_first_fit_weight =
+                    statement.number("pack", all.bin_pack_first_fit_weight);
+            }
             "wait" => self.now = self.now + Millis(statement.noun(0).parse().unwrap()),
             "turn" => {
                 let plan = self.plan();
-                let shown_plan = show_plan(&plan, self.now);
-                writeln!(shown, "turn\n{shown_plan}").unwrap();
                 for (command, result) in
                     plan.commands.iter().zip(self.propose(plan.commands.clone()).0)
                 {
                     assert_eq!(result, Ok(true), "{command:?}");
                 }
+                let shown_plan = show_plan(&plan, &self.state, self.now);
+                writeln!(shown, "turn\n{shown_plan}").unwrap();
             }
             "rows" => writeln!(shown, "rows\n{}", show_rows(&self.state)).unwrap(),
             verb => panic!("no statement begins with {verb:?}"),
@@ -241,7 +266,8 @@ impl<'a> Statement<'a> {
     }
 
     fn rootfs(&self) -> String {
-        format!("{}:///library/app", self.settings.get("root").copied().unwrap_or("docker"))
+        let root = self.settings.get("root").copied().unwrap_or("docker");
+        if root.contains(':') { root.to_owned() } else { format!("{root}:///library/app") }
     }
 
     fn cell(&self) -> Cell {
@@ -252,7 +278,8 @@ impl<'a> Statement<'a> {
                 disk_mb: self.number("disk", 10_000),
                 containers: self.number("containers", 10),
             },
-            rootfs_providers: self.list("roots", "docker"),
+            rootfs_providers: self.list("roots", "docker").iter().map(|it| provider(it)).collect(),
+            volume_drivers: self.list("drivers", ""),
             placement_tags: self.list("tags", ""),
             optional_placement_tags: self.list("optional", ""),
             ..cell(self.noun(0))
@@ -289,7 +316,8 @@ pub(crate) fn cell(name: &str) -> Cell {
         address: Ipv4Addr::LOCALHOST,
         zone: "z1".to_owned(),
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 10 },
-        rootfs_providers: vec!["docker".to_owned()],
+        rootfs_providers: vec![RootfsProvider::arbitrary("docker")],
+        volume_drivers: Vec::new(),
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,
@@ -324,13 +352,27 @@ pub(crate) fn action() -> Option<Action> {
     Some(Action::Run(run))
 }
 
-fn show_plan(plan: &Plan, now: Millis) -> String {
+/// `docker` is all images, `preloaded:a|b` two stacks.
+fn provider(text: &str) -> RootfsProvider {
+    match text.split_once(':') {
+        None => RootfsProvider::arbitrary(text),
+        Some((scheme, stacks)) => RootfsProvider::FixedSet {
+            scheme: scheme.to_owned(),
+            stacks: stacks.split('|').map(str::to_owned).collect(),
+        },
+    }
+}
+
+fn show_plan(plan: &Plan, after: &State, now: Millis) -> String {
     let until = |moment: Millis| format!("in {}", moment - now);
     let mut lines: Vec<String> = plan.commands.iter().map(show_command).collect();
-    let lrps = plan.report.lrps.iter().flat_map(|(guid, indices)| {
-        indices.iter().map(move |(index, wait)| (format!("{guid}/{index}"), wait))
+    let lrps = after.desired_lrps().flat_map(|desired| {
+        let guid = &desired.process_guid;
+        let waits = plan.report.explain_lrps(after, guid);
+        waits.into_iter().map(move |(index, wait)| (format!("{guid}/{index}"), wait))
     });
-    let tasks = plan.report.tasks.iter().map(|(guid, wait)| (guid.to_string(), wait));
+    let tasks =
+        plan.report.tasks.iter().map(|(guid, wait)| (guid.to_string(), plan::Wait::clone(wait)));
     for (name, wait) in lrps.chain(tasks) {
         let until = wait.until.map_or(String::new(), |moment| format!(" ({})", until(moment)));
         lines.push(format!("  {name} waits{until}: {}\n    {}", wait.why, wait.help));

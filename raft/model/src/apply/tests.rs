@@ -125,7 +125,8 @@ fn cell(node_id: u64) -> Cell {
         address: Ipv4Addr::LOCALHOST,
         zone: "z1".to_owned(),
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 3 },
-        rootfs_providers: vec!["docker".to_owned()],
+        rootfs_providers: vec![crate::cell::RootfsProvider::arbitrary("docker")],
+        volume_drivers: Vec::new(),
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,
@@ -682,10 +683,16 @@ fn rubbish_rows_are_refused_by_name() {
     check(&[], &[], expect!["row key has no bytes"]);
     check(&[99], &[1], expect!["row with key [63] is of no known table"]);
     check(&[4], &[], expect!["task has no bytes"]);
-    check(&[4], &[2, 0], expect!["task has format version 2, and this program knows up to 1"]);
     check(
         &[4],
-        &[1, 200],
+        &[1, 0],
+        expect![[
+            r#"task has format version 1, and this program reads 2: run the program that wrote it, or start the node with an empty data directory"#
+        ]],
+    );
+    check(
+        &[4],
+        &[2, 200],
         expect!["task does not decode: Hit the end of buffer, expected more data"],
     );
     let flag = codec::row_value(&State::new(), &RowKey::FeatureFlag(FeatureFlag::DiegoDocker));
