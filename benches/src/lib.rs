@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use model::{
-    Action, ActualLrpKey, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp,
+    Action, ActualLrpId, ActualLrpKey, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp,
     EnvironmentVariable, FeatureFlag, InstanceKey, Millis, NetInfo, Outcome, PortMapping, Proposal,
     RunAction, State, TaskDefinition, apply_proposal,
 };
@@ -22,6 +22,7 @@ pub struct Cluster {
     pub state: State,
     pub sightings: Sightings,
     pub now: Millis,
+    pub settings: Settings,
     log_index: u64,
 }
 
@@ -29,14 +30,20 @@ impl Cluster {
     /// So many cells that all have been heard, and nothing on them.
     #[must_use]
     pub fn of_cells(cells: u32) -> Self {
+        Self::of((0..cells).map(cell))
+    }
+
+    /// These cells, all of which have been heard, and nothing on them.
+    #[must_use]
+    pub fn of(cells: impl IntoIterator<Item = Cell>) -> Self {
         let now = Millis(1_000_000);
+        let (state, sightings) = (State::new(), Sightings::new(now));
         let mut cluster =
-            Self { state: State::new(), sightings: Sightings::new(now), now, log_index: 0 };
+            Self { state, sightings, now, settings: Settings::default(), log_index: 0 };
         cluster.propose(vec![Command::InitCluster { salt: 7 }]);
         let flag = FeatureFlag::DiegoDocker;
         cluster.propose(vec![Command::SetFeatureFlag { flag, enabled: true }]);
-        for number in 0..cells {
-            let cell = cell(number);
+        for cell in cells {
             cluster.sightings.hear(cell.cell_id.clone(), now);
             cluster.propose(vec![Command::RegisterCell { cell: Box::new(cell) }]);
         }
@@ -51,9 +58,48 @@ impl Cluster {
     pub fn desire(&mut self, instances: u32) {
         assert_eq!(instances % INSTANCES_OF_APP, 0);
         for number in 0..instances / INSTANCES_OF_APP {
-            let desired_lrp = Box::new(app(number, INSTANCES_OF_APP));
-            self.propose(vec![Command::DesireLrp { desired_lrp }]);
+            self.desire_lrp(app(number, INSTANCES_OF_APP));
         }
+    }
+
+    pub fn desire_lrp(&mut self, desired_lrp: DesiredLrp) {
+        self.propose(vec![Command::DesireLrp { desired_lrp: Box::new(desired_lrp) }]);
+    }
+
+    /// Desires an LRP whose only instance runs on this cell.
+    pub fn run_on(&mut self, desired_lrp: DesiredLrp, cell_id: &CellId) {
+        let process_guid = desired_lrp.process_guid.clone();
+        self.desire_lrp(desired_lrp);
+        let (index, cell_id) = (0, cell_id.clone());
+        let id = ActualLrpId::ordinary(process_guid.clone(), index);
+        self.propose(vec![Command::PlaceLrp { process_guid, index, cell_id }]);
+        let row = self.state.actual_lrp(&id).expect("it was desired");
+        let (key, instance) = (row.key.clone(), row.instance().expect("it was placed").clone());
+        self.propose(vec![Command::StartLrp { key, instance, net_info: net_info() }]);
+    }
+
+    /// Turns are taken and applied until nothing more can be placed.
+    pub fn place_all(&mut self) {
+        loop {
+            let commands = self.turn().commands;
+            if commands.is_empty() {
+                return;
+            }
+            self.propose(commands);
+        }
+    }
+
+    /// Memory that is taken of each cell, in mebibytes.
+    #[must_use]
+    pub fn used(&self) -> BTreeMap<CellId, u64> {
+        let used = |id: &CellId| self.state.load(id).map_or(0, |load| load.memory_mb);
+        self.state.cells().map(|cell| (cell.cell_id.clone(), used(&cell.cell_id))).collect()
+    }
+
+    /// What a planner or a reader gets.
+    #[must_use]
+    pub fn clone_state(&self) -> State {
+        self.state.clone()
     }
 
     /// Turns are taken and all that is placed starts, until nothing is left to plan.
@@ -75,8 +121,7 @@ impl Cluster {
 
     #[must_use]
     pub fn turn(&self) -> Plan {
-        let settings = Settings::default();
-        plan::turn(&self.state, &self.sightings, self.now, &settings, Look::AtWhatIsDue)
+        plan::turn(&self.state, &self.sightings, self.now, &self.settings, Look::AtWhatIsDue)
     }
 
     /// As a committed entry is applied.
@@ -128,13 +173,26 @@ pub fn cell(number: u32) -> Cell {
         node_id: u64::from(number),
         address: Ipv4Addr::new(10, 0, 0, 1),
         zone: format!("z{}", number % ZONES),
-        capacity: Capacity { memory_mb: 64 * 1024, disk_mb: 512 * 1024, containers: 249 },
+        capacity: Capacity { memory_mb: 128 * 1024, disk_mb: 512 * 1024, containers: 249 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,
     }
+}
+
+/// A cell of Diego's auction simulation: 100 of everything.
+#[must_use]
+pub fn auction_cell(number: u32, zone: u32) -> Cell {
+    let capacity = Capacity { memory_mb: 100, disk_mb: 100, containers: 100 };
+    Cell { zone: format!("z{zone}"), capacity, ..cell(number) }
+}
+
+/// An app of Diego's auction simulation: it asks for as much disk as memory.
+#[must_use]
+pub fn auction_app(guid: &str, memory_mb: i32, instances: i32) -> DesiredLrp {
+    DesiredLrp { process_guid: guid.into(), memory_mb, disk_mb: memory_mb, instances, ..app(0, 1) }
 }
 
 /// An app as `gavel push` makes them; every third is twice as large.
@@ -158,7 +216,7 @@ pub fn app(number: u32, instances: u32) -> DesiredLrp {
         routes: BTreeMap::new(),
         annotation: "{\"image\":\"nginx:1.27\"}".to_owned(),
         placement_tags: Vec::new(),
-        modification_tag: Default::default(),
+        ..DesiredLrp::default()
     }
 }
 
@@ -185,7 +243,7 @@ fn action() -> Action {
         env: vec![variable("PORT", "8080"), variable("MEMORY_LIMIT", "256m")],
         user: "root".to_owned(),
         log_source: "APP/PROC/WEB".to_owned(),
-        suppress_log_output: false,
+        ..RunAction::default()
     })
 }
 

@@ -212,7 +212,7 @@ mod tests {
             since: Millis(5),
             memory_mb: 64,
             disk_mb: 0,
-            modification_tag: ModificationTag { epoch: "e".to_owned(), index: 3 },
+            modification_tag: ModificationTag { epoch: "e".into(), index: 3 },
         };
         expect![[r#"{"address":"10.0.0.1","cell_id":"c","crash_count":1,"crash_reason":"Exited with status 1","domain":"d","index":2,"instance_address":"10.88.0.2","instance_guid":"i","modification_tag":{"epoch":"e","index":3},"ports":[{"container_port":8080,"host_port":61001}],"presence":"ORDINARY","process_guid":"app","since":5000000,"state":"RUNNING"}"#]]
             .assert_eq(&actual_lrp(&lrp).to_string());
@@ -235,7 +235,7 @@ mod tests {
         let error = |text| parse_desired_lrp(text).unwrap_err().to_string();
         expect!["missing field `process_guid`"].assert_eq(&error("{}"));
         let unknown = r#"{"process_guid":"a","domain":"d","rootfs":"r:x","action":{"jump":{}}}"#;
-        expect!["unknown variant `jump`, expected `run`"].assert_eq(&error(unknown));
+        expect!["unknown variant `jump`, expected one of `run`, `download`, `upload`, `timeout`, `emit_progress`, `try`, `parallel`, `serial`, `codependent`"].assert_eq(&error(unknown));
         let error = parse_task(r#"{"task_guid":"t","domain":1}"#).unwrap_err().to_string();
         expect!["invalid type: integer `1`, expected a string at line 1 column 27"]
             .assert_eq(&error);

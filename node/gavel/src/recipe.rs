@@ -61,7 +61,7 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         user: if_empty(&image.user, "root"),
         env: environment(wish, ports[0]),
         log_source: log_source.clone(),
-        suppress_log_output: false,
+        ..RunAction::default()
     };
     let note = Note { image: wish.image.clone(), instances: wish.instances };
     Ok(DesiredLrp {
@@ -82,7 +82,7 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         routes: std::collections::BTreeMap::new(),
         annotation: note.to_annotation(),
         placement_tags: Vec::new(),
-        modification_tag: model::ModificationTag::default(),
+        ..DesiredLrp::default()
     })
 }
 

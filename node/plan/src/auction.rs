@@ -108,6 +108,7 @@ struct Auction<'a> {
     class_of: BTreeMap<Terms<'a>, usize>,
     crowds: Vec<Crowd>,
     crowd_of: BTreeMap<&'a ProcessGuid, usize>,
+    process_class: BTreeMap<&'a ProcessGuid, usize>,
     lost_lrps: Vec<Item<'a>>,
     lost_tasks: Vec<&'a Task>,
     /// What may not start yet because too much is starting.
@@ -129,7 +130,7 @@ struct Class<'a> {
 /// An instance that waits.
 struct Item<'a> {
     row: &'a ActualLrp,
-    crowd: usize,
+    class: usize,
 }
 
 impl<'a> Auction<'a> {
@@ -145,6 +146,7 @@ impl<'a> Auction<'a> {
             class_of: BTreeMap::new(),
             crowds: Vec::new(),
             crowd_of: BTreeMap::new(),
+            process_class: BTreeMap::new(),
             lost_lrps: Vec::new(),
             lost_tasks: Vec::new(),
             held_back_lrps: Vec::new(),
@@ -153,24 +155,35 @@ impl<'a> Auction<'a> {
         }
     }
 
-    /// An unclaimed instance, with the crowd of its process. Each process is looked at once,
-    /// which also counts where its other instances are.
+    /// An unclaimed instance, with its class.
     fn item(&mut self, process_guid: &'a ProcessGuid, index: u32) -> Option<Item<'a>> {
         let state = self.state;
         let id = ActualLrpId::ordinary(process_guid.clone(), index);
         let row = state.actual_lrp(&id)?;
+        let class = match self.process_class.get(process_guid) {
+            Some(class) => *class,
+            None => {
+                let class = self.class(Terms::of_lrp(state.desired_lrp(process_guid)?));
+                self.process_class.insert(process_guid, class);
+                class
+            }
+        };
+        Some(Item { row, class })
+    }
+
+    /// Where the other instances of a process are, counted once.
+    fn crowd(&mut self, process_guid: &'a ProcessGuid) -> usize {
         if let Some(crowd) = self.crowd_of.get(process_guid) {
-            return Some(Item { row, crowd: *crowd });
+            return *crowd;
         }
-        let class = self.class(Terms::of_lrp(state.desired_lrp(process_guid)?));
-        let mut members = Crowd::new(&self.table, class);
-        for row in state.actual_lrps_of(process_guid) {
+        let mut members = Crowd::new(&self.table);
+        for row in self.state.actual_lrps_of(process_guid) {
             members.count(&self.table, row);
         }
         let crowd = self.crowds.len();
         self.crowds.push(members);
         self.crowd_of.insert(process_guid, crowd);
-        Some(Item { row, crowd })
+        crowd
     }
 
     fn class(&mut self, terms: Terms<'a>) -> usize {
@@ -204,12 +217,13 @@ impl<'a> Auction<'a> {
                 self.held_back_lrps.push(item.row);
                 continue;
             }
-            let crowd = &mut self.crowds[item.crowd];
-            let class = &mut self.classes[crowd.class];
-            if class.hopeless.contains(&need) {
+            if self.classes[item.class].hopeless.contains(&need) {
                 self.lost_lrps.push(item);
                 continue;
             }
+            let crowd = self.crowd(process_guid);
+            let crowd = &mut self.crowds[crowd];
+            let class = &mut self.classes[item.class];
             let Some(Bid { slot, .. }) = crowd.best(&self.table, &class.eligible, need) else {
                 class.hopeless.insert(need);
                 self.lost_lrps.push(item);
@@ -258,8 +272,8 @@ impl<'a> Auction<'a> {
     /// Tells the losers why. The room only shrinks during an auction, so who lost has lost for
     /// good, and the account at its end is what the next auction would find again.
     fn explain(&mut self, report: &mut Report, due: &mut Due) {
-        for Item { row, crowd } in std::mem::take(&mut self.lost_lrps) {
-            let wait = self.wait(self.crowds[crowd].class, need_of_lrp(row));
+        for Item { row, class } in std::mem::take(&mut self.lost_lrps) {
+            let wait = self.wait(class, need_of_lrp(row));
             report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&wait));
             self.fail_lrp(row, &wait.why);
         }

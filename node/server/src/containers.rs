@@ -14,7 +14,9 @@ use container::container::{
     LogPosition, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
 use container::image::{self, ImageConfig, Reference, Registries, Store};
-use model::{Action, EnvironmentVariable, NetInfo, PortMapping, RunAction};
+use model::{
+    Action, DesiredLrp, EnvironmentVariable, NetInfo, PortMapping, RunAction, TaskDefinition,
+};
 use plan::cell::{Container, Handle, Work};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
@@ -223,6 +225,55 @@ impl Containers for LinuxContainers {
     }
 }
 
+/// The parts of a recipe that this version does not run yet, by name, and whether they are there.
+type Parts = [(&'static str, bool)];
+
+fn parts_of_lrp(desired: &DesiredLrp) -> [(&'static str, bool); 9] {
+    [
+        ("a setup action", desired.setup.is_some()),
+        ("a monitor action", desired.monitor.is_some()),
+        ("a check definition", desired.check_definition.is_some()),
+        ("sidecars", !desired.sidecars.is_empty()),
+        ("cached dependencies", !desired.cached_dependencies.is_empty()),
+        ("image layers", !desired.image_layers.is_empty()),
+        ("volume mounts", !desired.volume_mounts.is_empty()),
+        ("mounted files", !desired.volume_mounted_files.is_empty()),
+        ("credentials of a registry", !desired.image_username.is_empty()),
+    ]
+}
+
+fn parts_of_task(definition: &TaskDefinition) -> [(&'static str, bool); 6] {
+    [
+        ("a result file", !definition.result_file.is_empty()),
+        ("cached dependencies", !definition.cached_dependencies.is_empty()),
+        ("image layers", !definition.image_layers.is_empty()),
+        ("volume mounts", !definition.volume_mounts.is_empty()),
+        ("mounted files", !definition.volume_mounted_files.is_empty()),
+        ("credentials of a registry", !definition.image_username.is_empty()),
+    ]
+}
+
+/// The one action, where the recipe is one that this version runs as it is written. To leave out
+/// a health check or a download would be to run something else.
+fn run_of<'a>(action: &'a Option<Action>, parts: &Parts) -> Result<&'a RunAction, String> {
+    let cannot = |what: &str| Err(format!("this version of Gavel cannot run {what} yet"));
+    if let Some((what, _)) = parts.iter().find(|(_, is_there)| *is_there) {
+        return cannot(what);
+    }
+    match action {
+        Some(Action::Run(run)) => Ok(run),
+        None => Err("container cannot have empty action".to_owned()),
+        Some(Action::Download(_)) => cannot("download actions"),
+        Some(Action::Upload(_)) => cannot("upload actions"),
+        Some(Action::Timeout(_)) => cannot("timeout actions"),
+        Some(Action::EmitProgress(_)) => cannot("emit_progress actions"),
+        Some(Action::Try(_)) => cannot("try actions"),
+        Some(Action::Parallel(_)) => cannot("parallel actions"),
+        Some(Action::Serial(_)) => cannot("serial actions"),
+        Some(Action::Codependent(_)) => cannot("codependent actions"),
+    }
+}
+
 /// What a container is made by: the parts of a desired LRP or a task that say so.
 struct Recipe<'a> {
     rootfs: &'a str,
@@ -239,10 +290,6 @@ struct Recipe<'a> {
 
 impl<'a> Recipe<'a> {
     fn of(work: &'a Work) -> Result<Self, String> {
-        let run_of = |action: &'a Option<Action>| match action {
-            Some(Action::Run(run)) => Ok(run),
-            None => Err("container cannot have empty action".to_owned()),
-        };
         Ok(match work {
             Work::Lrp { key, instance, desired } => {
                 let (guid, index) = (instance.instance_guid.to_string(), key.index.to_string());
@@ -257,7 +304,7 @@ impl<'a> Recipe<'a> {
                 Self {
                     rootfs: &desired.rootfs,
                     digest: desired.rootfs_digest.as_ref(),
-                    run: run_of(&desired.action)?,
+                    run: run_of(&desired.action, &parts_of_lrp(desired))?,
                     env,
                     ports: &desired.ports,
                     memory_mb: desired.memory_mb,
@@ -271,7 +318,7 @@ impl<'a> Recipe<'a> {
             Work::Task { task } => Self {
                 rootfs: &task.definition.rootfs,
                 digest: task.definition.rootfs_digest.as_ref(),
-                run: run_of(&task.definition.action)?,
+                run: run_of(&task.definition.action, &parts_of_task(&task.definition))?,
                 env: pairs(&task.definition.env).collect(),
                 ports: &[],
                 memory_mb: task.definition.memory_mb,

@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, EnvironmentVariable};
-use crate::id::{DomainName, ProcessGuid};
+use crate::action::{Action, EnvironmentVariable, MountedFile};
+use crate::check::CheckDefinition;
+use crate::dependency::{CachedDependency, ImageLayer};
+use crate::egress::EgressRule;
+use crate::id::{DomainName, Epoch, ProcessGuid};
 use crate::image::Digest;
+use crate::metric_tag::MetricTagValue;
+use crate::volume::VolumeMount;
 
 /// Diego: `models.DesiredLRP`. Field names are those of its JSON.
 ///
-/// Instances, routes and annotation change by [`DesiredLrpUpdate`]; everything else is for the
-/// life of the process guid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is in a [`DesiredLrpUpdate`] can change; everything else is for the life of the process
+/// guid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DesiredLrp {
     pub process_guid: ProcessGuid,
     pub domain: DomainName,
@@ -56,20 +61,114 @@ pub struct DesiredLrp {
     /// Minted by apply.
     #[serde(default)]
     pub modification_tag: ModificationTag,
+    /// Runs before the action, and must succeed.
+    #[serde(default)]
+    pub setup: Option<Action>,
+    /// Says whether the instance is healthy, where there is no check definition.
+    #[serde(default)]
+    pub monitor: Option<Action>,
+    #[serde(default)]
+    pub check_definition: Option<CheckDefinition>,
+    /// Milliseconds until an instance that is not healthy yet has crashed; 0 is without end.
+    #[serde(default)]
+    pub start_timeout_ms: i64,
+    #[serde(default)]
+    pub privileged: bool,
+    #[serde(default)]
+    pub egress_rules: Vec<EgressRule>,
+    #[serde(default)]
+    pub cached_dependencies: Vec<CachedDependency>,
+    #[serde(default)]
+    pub image_layers: Vec<ImageLayer>,
+    /// Who unpacks exclusive layers.
+    #[serde(default)]
+    pub legacy_download_user: String,
+    #[serde(default)]
+    pub trusted_system_certificates_path: String,
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
+    #[serde(default)]
+    pub volume_mounted_files: Vec<MountedFile>,
+    /// Of the container network's plug-in; opaque to Gavel.
+    #[serde(default)]
+    pub network: Option<Network>,
+    #[serde(default)]
+    pub certificate_properties: Option<CertificateProperties>,
+    /// For the image's registry; with a password, or both empty.
+    #[serde(default)]
+    pub image_username: String,
+    #[serde(default)]
+    pub image_password: String,
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
+    #[serde(default)]
+    pub log_rate_limit: Option<LogRateLimit>,
+    /// Of old clients; `metric_tags` has it as `source_id`.
+    #[serde(default)]
+    pub metrics_guid: String,
+    #[serde(default)]
+    pub metric_tags: BTreeMap<String, MetricTagValue>,
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+}
+
+/// What an evacuation does with a running instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UpdateStrategy {
+    /// Its replacement runs before it ends.
+    #[default]
+    Rolling,
+    /// It ends before its replacement starts: two never run at once.
+    Recreate,
+}
+
+/// Diego: `models.Network`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    pub properties: BTreeMap<String, String>,
+}
+
+/// What an instance's identity certificate says besides its guid. Diego:
+/// `models.CertificateProperties`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateProperties {
+    pub organizational_unit: Vec<String>,
+}
+
+/// A process beside the app's own. Diego: `models.Sidecar`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sidecar {
+    pub action: Option<Action>,
+    /// Mebibytes; 0 is unlimited.
+    pub disk_mb: i32,
+    /// Mebibytes; 0 is unlimited.
+    pub memory_mb: i32,
+}
+
+/// Diego: `models.LogRateLimit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogRateLimit {
+    /// -1 is unlimited, 0 is nothing.
+    pub bytes_per_second: i64,
 }
 
 /// Which of two versions of a record is the later one. Diego: `models.ModificationTag`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModificationTag {
     /// Distinct for each creation.
-    pub epoch: String,
+    pub epoch: Epoch,
     /// Rises by one with each change.
     pub index: u32,
 }
 
 impl ModificationTag {
     #[must_use]
-    pub fn new(epoch: String) -> Self {
+    pub fn new(epoch: Epoch) -> Self {
         Self { epoch, index: 0 }
     }
 
@@ -86,6 +185,10 @@ pub struct DesiredLrpUpdate {
     pub instances: Option<i32>,
     pub routes: Option<BTreeMap<String, String>>,
     pub annotation: Option<String>,
+    pub metric_tags: Option<BTreeMap<String, MetricTagValue>>,
+    /// With a password, or neither.
+    pub image_username: Option<String>,
+    pub image_password: Option<String>,
 }
 
 impl DesiredLrp {

@@ -33,6 +33,13 @@ macro_rules! text_id {
             }
         }
 
+        impl Default for $name {
+            /// Empty, which no validation lets pass.
+            fn default() -> Self {
+                Self::from("")
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -79,6 +86,11 @@ text_id! {
 text_id! {
     /// Names a domain: a client's claim that it has said everything it wants.
     DomainName
+}
+
+text_id! {
+    /// Distinct for each creation of a record in a cluster's life. Minted by apply.
+    Epoch
 }
 
 /// The identity of an actual LRP's row. Diego keeps at most one row for each of these.

@@ -12,23 +12,28 @@ pub mod action;
 pub mod actual_lrp;
 pub mod apply;
 pub mod cell;
+pub mod check;
 pub mod codec;
 pub mod command;
+pub mod dependency;
 pub mod desired_lrp;
 pub mod domain;
 pub mod due;
+pub mod egress;
 pub mod event;
 pub mod feature_flag;
 pub mod id;
 pub mod image;
 pub mod invariants;
 pub mod limits;
+pub mod metric_tag;
 pub mod refusal;
 pub mod restart;
 pub mod state;
 pub mod task;
 pub mod time;
 pub mod validate;
+pub mod volume;
 
 pub use action::{Action, EnvironmentVariable, RunAction};
 pub use actual_lrp::{

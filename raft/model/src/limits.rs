@@ -19,6 +19,10 @@ pub const INSTANCES_MAX: u32 = 100_000;
 pub const PORTS_MAX: usize = 64;
 /// Largest encoded desired LRP or task definition, in bytes. Ours: it travels to every member.
 pub const DEFINITION_BYTES_MAX: usize = 1 << 20;
+/// Most levels of actions within actions. Ours: reading and dropping them recurses.
+pub const ACTION_DEPTH_MAX: usize = 64;
+/// Largest sum of mounted files' contents, in bytes. Diego: `models.maximumVolumeMountedFilesSize`.
+pub const MOUNTED_FILES_BYTES_MAX: usize = 1 << 20;
 /// Most commands of one proposal. Ours: one entry of the log stays small enough to copy quickly.
 pub const PROPOSAL_COMMANDS_MAX: usize = 8192;
 

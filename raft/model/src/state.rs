@@ -259,6 +259,12 @@ impl State {
         self.journal.push(RowKey::ActualLrp(id.clone()));
         let before = self.actual_lrps.insert(id.clone(), Arc::clone(&lrp));
         if let Some(before) = before {
+            if let (Some(was), Some(is)) = (before.instance(), lrp.instance())
+                && was == is
+                && (before.memory_mb, before.disk_mb) == (lrp.memory_mb, lrp.disk_mb)
+            {
+                return self.count_starting(&is.cell_id, before.is_running(), lrp.is_running());
+            }
             self.forget_derived_of_lrp(&id, &before);
         } else if id.presence == Presence::Ordinary && !self.gaps.is_empty() {
             self.gaps.remove(&(id.process_guid.clone(), id.index));
@@ -274,6 +280,14 @@ impl State {
             self.unclaimed.insert(waiting(&lrp));
         } else if let Some(due) = due::of_actual_lrp(&lrp) {
             self.due.insert(due);
+        }
+    }
+
+    /// A placed row stays where it is, and at most begins or ceases to run.
+    fn count_starting(&mut self, cell_id: &CellId, was_running: bool, is_running: bool) {
+        if was_running != is_running {
+            let load = self.loads.get_mut(cell_id).expect("a placed row has a load");
+            load.starting = load.starting + u32::from(was_running) - u32::from(is_running);
         }
     }
 

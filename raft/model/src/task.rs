@@ -1,11 +1,18 @@
 //! A task: a process that runs to its end, at most once.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Action, EnvironmentVariable};
+use crate::action::{Action, EnvironmentVariable, MountedFile};
+use crate::dependency::{CachedDependency, ImageLayer};
+use crate::desired_lrp::{CertificateProperties, LogRateLimit, Network};
+use crate::egress::EgressRule;
 use crate::id::{CellId, DomainName, TaskGuid};
 use crate::image::Digest;
+use crate::metric_tag::MetricTagValue;
 use crate::time::Millis;
+use crate::volume::VolumeMount;
 
 /// Diego: `models.Task`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +81,29 @@ pub struct TaskDefinition {
     pub log_source: String,
     pub annotation: String,
     pub placement_tags: Vec<String>,
+    /// A path in the container; its content is the task's result.
+    pub result_file: String,
+    /// Where the end of the task is told by HTTP; nobody is told where empty.
+    pub completion_callback_url: String,
+    pub privileged: bool,
+    /// Of old clients; `metric_tags` has it as `source_id`.
+    pub metrics_guid: String,
+    pub metric_tags: BTreeMap<String, MetricTagValue>,
+    pub egress_rules: Vec<EgressRule>,
+    pub cached_dependencies: Vec<CachedDependency>,
+    pub image_layers: Vec<ImageLayer>,
+    /// Who unpacks exclusive layers.
+    pub legacy_download_user: String,
+    pub trusted_system_certificates_path: String,
+    pub volume_mounts: Vec<VolumeMount>,
+    pub volume_mounted_files: Vec<MountedFile>,
+    /// Of the container network's plug-in; opaque to Gavel.
+    pub network: Option<Network>,
+    pub certificate_properties: Option<CertificateProperties>,
+    /// For the image's registry; with a password, or both empty.
+    pub image_username: String,
+    pub image_password: String,
+    pub log_rate_limit: Option<LogRateLimit>,
 }
 
 impl TaskState {

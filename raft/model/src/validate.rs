@@ -3,62 +3,24 @@
 //! All bad fields of one request are collected and joined with `, `, each as
 //! `Invalid field: NAME` (lifecycle.md section 8).
 
-use crate::action::{Action, EnvironmentVariable};
+mod action;
+mod dependency;
+mod desired_lrp;
+mod egress;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use desired_lrp::{desired_lrp, desired_lrp_update};
+pub(crate) use task::task;
+
+use crate::action::EnvironmentVariable;
 use crate::cell::Cell;
-use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate};
 use crate::feature_flag::FeatureFlag;
-use crate::id::{DomainName, TaskGuid};
-use crate::limits::{
-    ANNOTATION_BYTES_MAX, INSTANCES_MAX, NAME_BYTES_MAX, PORTS_MAX, ROUTES_BYTES_MAX,
-};
+use crate::id::DomainName;
+use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::state::State;
-use crate::task::TaskDefinition;
-
-pub(crate) fn desired_lrp(lrp: &DesiredLrp) -> Result<(), Refusal> {
-    let mut bad = BadFields::default();
-    bad.field("process_guid", !is_guid(lrp.process_guid.as_str()));
-    bad.field("domain", !is_name(lrp.domain.as_str()));
-    bad.field("rootfs", !has_scheme(&lrp.rootfs));
-    bad.field("instances", !is_instance_count(lrp.instances));
-    bad.field("memory_mb", lrp.memory_mb < 0);
-    bad.field("disk_mb", lrp.disk_mb < 0);
-    bad.field("max_pids", lrp.max_pids < 0);
-    bad.field("annotation", lrp.annotation.len() > ANNOTATION_BYTES_MAX);
-    bad.field("routes", lrp.routes.values().map(String::len).sum::<usize>() > ROUTES_BYTES_MAX);
-    bad.field("ports", lrp.ports.len() > PORTS_MAX || lrp.ports.contains(&0));
-    bad.action(lrp.action.as_ref());
-    bad.environment(&lrp.env);
-    bad.refuse()
-}
-
-pub(crate) fn desired_lrp_update(update: &DesiredLrpUpdate) -> Result<(), Refusal> {
-    let mut bad = BadFields::default();
-    bad.field("instances", update.instances.is_some_and(|n| !is_instance_count(n)));
-    let annotation = update.annotation.as_ref();
-    bad.field("annotation", annotation.is_some_and(|text| text.len() > ANNOTATION_BYTES_MAX));
-    let routes = update.routes.as_ref();
-    let routes_bytes = routes.map_or(0, |routes| routes.values().map(String::len).sum());
-    bad.field("routes", routes_bytes > ROUTES_BYTES_MAX);
-    bad.refuse()
-}
-
-pub(crate) fn task(
-    task_guid: &TaskGuid,
-    domain: &DomainName,
-    definition: &TaskDefinition,
-) -> Result<(), Refusal> {
-    let mut bad = BadFields::default();
-    bad.field("task_guid", !is_guid(task_guid.as_str()));
-    bad.field("domain", !is_name(domain.as_str()));
-    bad.field("rootfs", !has_scheme(&definition.rootfs));
-    bad.action(definition.action.as_ref());
-    bad.field("memory_mb", definition.memory_mb < 0);
-    bad.field("disk_mb", definition.disk_mb < 0);
-    bad.field("max_pids", definition.max_pids < 0);
-    bad.field("annotation", definition.annotation.len() > ANNOTATION_BYTES_MAX);
-    bad.refuse()
-}
 
 pub(crate) fn cell(cell: &Cell) -> Result<(), Refusal> {
     let mut bad = BadFields::default();
@@ -92,25 +54,34 @@ impl BadFields {
         }
     }
 
-    fn action(&mut self, action: Option<&Action>) {
-        match action {
-            None => self.0.push("invalid action type".to_owned()),
-            Some(Action::Run(run)) => {
-                let fields = [("path", run.path.is_empty()), ("user", run.user.is_empty())];
-                if fields.iter().any(|(_, is_bad)| *is_bad) {
-                    self.field("action", true);
-                }
-                for (name, is_bad) in fields {
-                    self.field(name, is_bad);
-                }
-            }
+    /// A part of the request: the marker, where anything in it is bad, and then what is.
+    fn part(&mut self, marker: &str, part: BadFields) {
+        if !part.0.is_empty() {
+            self.field(marker, true);
+            self.0.extend(part.0);
         }
+    }
+
+    /// A sentence of Diego's that is no field's name.
+    fn sentence(&mut self, sentence: &str, is_bad: bool) {
+        if is_bad {
+            self.0.push(sentence.to_owned());
+        }
+    }
+
+    fn credentials(&mut self, has_username: bool, has_password: bool) {
+        self.field("image_username", has_password && !has_username);
+        self.field("image_password", has_username && !has_password);
     }
 
     fn environment(&mut self, env: &[EnvironmentVariable]) {
         if env.iter().any(|variable| variable.name.is_empty()) {
             self.0.push("invalid field: name cannot be blank".to_owned());
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn refuse(self) -> Result<(), Refusal> {

@@ -11,7 +11,14 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use expect_test::expect_file;
+use model::action::*;
+use model::check::*;
+use model::dependency::*;
+use model::desired_lrp::*;
+use model::egress::*;
+use model::metric_tag::*;
 use model::task::TaskResult;
+use model::volume::*;
 use model::*;
 
 const PROPOSALS: &str = include_str!("golden/v2-proposals.hex");
@@ -164,6 +171,9 @@ fn commands() -> Vec<Command> {
                 instances: Some(3),
                 routes: Some([("cf-router".to_owned(), "[]".to_owned())].into()),
                 annotation: None,
+                metric_tags: Some(metric_tags()),
+                image_username: Some("user".to_owned()),
+                image_password: Some("word".to_owned()),
             }),
         },
         Command::RemoveDesiredLrp { process_guid: process_guid() },
@@ -328,7 +338,7 @@ fn rows() -> Vec<GoldenRow> {
 }
 
 fn tag() -> ModificationTag {
-    ModificationTag { epoch: "feedcafe-0000-0000-0007-0001".to_owned(), index: 130 }
+    ModificationTag { epoch: "feedcafe-0000-0000-0007-0001".into(), index: 130 }
 }
 
 fn key() -> ActualLrpKey {
@@ -373,6 +383,8 @@ fn action() -> Action {
         env: variables(),
         log_source: "APP/PROC/WEB".to_owned(),
         suppress_log_output: true,
+        resource_limits: ResourceLimits { nofile: Some(1024), nproc: None },
+        volume_mounted_files: files(),
     })
 }
 
@@ -396,6 +408,27 @@ fn desired_lrp() -> DesiredLrp {
         annotation: "note".to_owned(),
         placement_tags: vec!["ssd".to_owned()],
         modification_tag: tag(),
+        setup: Some(every_action()),
+        monitor: Some(action()),
+        check_definition: Some(checks()),
+        start_timeout_ms: 60_000,
+        privileged: true,
+        egress_rules: egress_rules(),
+        cached_dependencies: vec![dependency()],
+        image_layers: vec![layer()],
+        legacy_download_user: "vcap".to_owned(),
+        trusted_system_certificates_path: "/etc/cf".to_owned(),
+        volume_mounts: vec![volume()],
+        volume_mounted_files: files(),
+        network: Some(network()),
+        certificate_properties: Some(certificate()),
+        image_username: "user".to_owned(),
+        image_password: "word".to_owned(),
+        sidecars: vec![Sidecar { action: Some(action()), disk_mb: 1, memory_mb: 2 }],
+        log_rate_limit: Some(LogRateLimit { bytes_per_second: -1 }),
+        metrics_guid: "log".to_owned(),
+        metric_tags: metric_tags(),
+        update_strategy: UpdateStrategy::Recreate,
     }
 }
 
@@ -413,7 +446,151 @@ fn definition() -> TaskDefinition {
         log_source: "TASK".to_owned(),
         annotation: String::new(),
         placement_tags: Vec::new(),
+        result_file: "/tmp/result".to_owned(),
+        completion_callback_url: "http://10.0.0.1/done".to_owned(),
+        privileged: false,
+        metrics_guid: "log".to_owned(),
+        metric_tags: metric_tags(),
+        egress_rules: egress_rules(),
+        cached_dependencies: vec![dependency()],
+        image_layers: vec![layer()],
+        legacy_download_user: "vcap".to_owned(),
+        trusted_system_certificates_path: String::new(),
+        volume_mounts: vec![volume()],
+        volume_mounted_files: files(),
+        network: Some(network()),
+        certificate_properties: Some(certificate()),
+        image_username: "user".to_owned(),
+        image_password: "word".to_owned(),
+        log_rate_limit: Some(LogRateLimit { bytes_per_second: 1000 }),
     }
+}
+
+/// Each kind of action once.
+fn every_action() -> Action {
+    let nested = || Some(Nested::from(action()));
+    let log_source = || "LOG".to_owned();
+    let many = |actions| ManyActions { actions, log_source: log_source() };
+    let actions = vec![
+        Action::Download(DownloadAction {
+            artifact: "artifact".to_owned(),
+            from: "http://10.0.0.1/a.tgz".to_owned(),
+            to: "/app".to_owned(),
+            cache_key: "key".to_owned(),
+            user: "vcap".to_owned(),
+            log_source: log_source(),
+            checksum_algorithm: "sha256".to_owned(),
+            checksum_value: "ab".to_owned(),
+        }),
+        Action::Upload(UploadAction {
+            artifact: String::new(),
+            from: "/app".to_owned(),
+            to: "http://10.0.0.1/b".to_owned(),
+            user: "vcap".to_owned(),
+            log_source: log_source(),
+        }),
+        Action::Timeout(TimeoutAction {
+            action: nested(),
+            timeout_ms: 1000,
+            log_source: log_source(),
+        }),
+        Action::EmitProgress(EmitProgressAction {
+            action: nested(),
+            start_message: "s".to_owned(),
+            success_message: "t".to_owned(),
+            failure_message_prefix: "f".to_owned(),
+            log_source: log_source(),
+        }),
+        Action::Try(TryAction { action: nested(), log_source: log_source() }),
+        Action::Parallel(many(vec![nested(), None])),
+        Action::Codependent(many(vec![nested()])),
+    ];
+    Action::Serial(many(actions.into_iter().map(|action| Some(action.into())).collect()))
+}
+
+fn checks() -> CheckDefinition {
+    let tcp = TcpCheck { port: 8080, connect_timeout_ms: 1, interval_ms: 2 };
+    let path = "/".to_owned();
+    let http = HttpCheck { port: 8080, request_timeout_ms: 1, path, interval_ms: 2 };
+    CheckDefinition {
+        checks: vec![Check { tcp_check: Some(tcp), http_check: None }],
+        log_source: "HEALTH".to_owned(),
+        readiness_checks: vec![Check { tcp_check: None, http_check: Some(http) }],
+    }
+}
+
+fn egress_rules() -> Vec<EgressRule> {
+    let rule = |protocol: &str| EgressRule {
+        protocol: protocol.to_owned(),
+        destinations: vec!["10.0.0.0/8".to_owned()],
+        log: true,
+        annotations: vec!["quoth".to_owned()],
+        ..EgressRule::default()
+    };
+    vec![
+        EgressRule { ports: vec![80, 443], ..rule("tcp") },
+        EgressRule { port_range: Some(PortRange { start: 1, end: 2 }), ..rule("udp") },
+        EgressRule { icmp_info: Some(IcmpInfo { kind: 8, code: -1 }), ..rule("icmp") },
+    ]
+}
+
+fn dependency() -> CachedDependency {
+    CachedDependency {
+        name: "ca".to_owned(),
+        from: "http://10.0.0.1/ca.tgz".to_owned(),
+        to: "/ca".to_owned(),
+        cache_key: "ca".to_owned(),
+        log_source: "LOG".to_owned(),
+        checksum_algorithm: "md5".to_owned(),
+        checksum_value: "cd".to_owned(),
+    }
+}
+
+fn layer() -> ImageLayer {
+    ImageLayer {
+        name: "droplet".to_owned(),
+        url: "http://10.0.0.1/droplet".to_owned(),
+        destination_path: "/home/vcap".to_owned(),
+        layer_type: LayerType::Exclusive,
+        media_type: LayerMediaType::Tgz,
+        digest_algorithm: DigestAlgorithm::Sha256,
+        digest_value: "ef".to_owned(),
+    }
+}
+
+fn volume() -> VolumeMount {
+    VolumeMount {
+        driver: "nfs".to_owned(),
+        container_dir: "/data".to_owned(),
+        mode: "rw".to_owned(),
+        shared: Some(SharedDevice { volume_id: "v".to_owned(), mount_config: "{}".to_owned() }),
+        dedicated: Some(DedicatedDevice {
+            mounter_id: "m".to_owned(),
+            mount_config: "{}".to_owned(),
+            device_config: "{}".to_owned(),
+        }),
+    }
+}
+
+fn files() -> Vec<MountedFile> {
+    vec![MountedFile { path: "key".to_owned(), content: "secret".to_owned() }]
+}
+
+fn network() -> Network {
+    Network { properties: BTreeMap::from([("policy_group_id".to_owned(), "g".to_owned())]) }
+}
+
+fn certificate() -> CertificateProperties {
+    CertificateProperties { organizational_unit: vec!["app:web".to_owned()] }
+}
+
+fn metric_tags() -> BTreeMap<String, MetricTagValue> {
+    let value = |fixed: &str, dynamic| MetricTagValue { fixed: fixed.to_owned(), dynamic };
+    BTreeMap::from([
+        ("source_id".to_owned(), value("log", DynamicValue::Invalid)),
+        ("index".to_owned(), value("", DynamicValue::Index)),
+        ("guid".to_owned(), value("", DynamicValue::InstanceGuid)),
+    ])
 }
 
 fn cell(health: CellHealth) -> Cell {

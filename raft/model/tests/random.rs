@@ -479,7 +479,7 @@ impl Step {
             routes: BTreeMap::new(),
             annotation: String::new(),
             placement_tags: Vec::new(),
-            modification_tag: ModificationTag::default(),
+            ..DesiredLrp::default()
         }
     }
 

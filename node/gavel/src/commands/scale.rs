@@ -57,8 +57,8 @@ impl Scale {
         let note = Note::of(&lrp).filter(|_| instances > 0).map(|note| Note { instances, ..note });
         let update = DesiredLrpUpdate {
             instances: Some(instances),
-            routes: None,
             annotation: note.as_ref().map(Note::to_annotation),
+            ..DesiredLrpUpdate::default()
         };
         change(&mut caller, app, update).await?;
         caller

@@ -7,8 +7,6 @@ use super::table::{ShelfIndex, Slot, Table, Zone};
 
 /// One process that has instances waiting.
 pub(super) struct Crowd {
-    /// Which cells may take it; an index into the auction's classes.
-    pub(super) class: usize,
     /// Cells that hold instances, and how many, by slot.
     held: Vec<(Slot, u64)>,
     /// By zone.
@@ -31,8 +29,8 @@ pub(super) struct Bid {
 }
 
 impl Crowd {
-    pub(super) fn new(table: &Table<'_>, class: usize) -> Self {
-        Self { class, held: Vec::new(), zones: vec![ZoneCrowd::default(); table.zones()] }
+    pub(super) fn new(table: &Table<'_>) -> Self {
+        Self { held: Vec::new(), zones: vec![ZoneCrowd::default(); table.zones()] }
     }
 
     /// Counts a row that was placed before this auction.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::limits::truncate_reason;
+use model::volume::VolumeMount;
 use model::{Cell, DesiredLrp, RootfsProvider, State, Task};
 
 use super::score::Need;
@@ -23,12 +24,13 @@ pub(super) struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     pub(super) fn of_lrp(desired: &'a DesiredLrp) -> Self {
-        Self::new(&desired.rootfs, BTreeSet::new(), &desired.placement_tags)
+        Self::new(&desired.rootfs, drivers(&desired.volume_mounts), &desired.placement_tags)
     }
 
     pub(super) fn of_task(task: &'a Task) -> Self {
         let definition = &task.definition;
-        Self::new(&definition.rootfs, BTreeSet::new(), &definition.placement_tags)
+        let drivers = drivers(&definition.volume_mounts);
+        Self::new(&definition.rootfs, drivers, &definition.placement_tags)
     }
 
     fn new(rootfs: &'a str, drivers: BTreeSet<&'a str>, tags: &'a [String]) -> Self {
@@ -116,6 +118,10 @@ impl<'a> Terms<'a> {
         };
         truncate_reason(&why)
     }
+}
+
+fn drivers(mounts: &[VolumeMount]) -> BTreeSet<&str> {
+    mounts.iter().map(|mount| mount.driver.as_str()).collect()
 }
 
 /// Why none of the cells that qualify has room: what is short on every one of them.

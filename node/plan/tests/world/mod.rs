@@ -343,7 +343,7 @@ pub(crate) fn app(name: &str) -> DesiredLrp {
         routes: BTreeMap::new(),
         annotation: String::new(),
         placement_tags: Vec::new(),
-        modification_tag: ModificationTag::default(),
+        ..DesiredLrp::default()
     }
 }
 

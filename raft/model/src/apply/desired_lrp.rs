@@ -9,7 +9,7 @@ use super::Change;
 use crate::actual_lrp::Presence;
 use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate, ModificationTag};
 use crate::event::Event;
-use crate::id::{ActualLrpId, InstanceGuid, ProcessGuid};
+use crate::id::{ActualLrpId, Epoch, InstanceGuid, ProcessGuid};
 use crate::refusal::Refusal;
 use crate::validate;
 
@@ -49,6 +49,13 @@ impl Change<'_> {
         if let Some(annotation) = update.annotation {
             after.annotation = annotation;
         }
+        if let Some(metric_tags) = update.metric_tags {
+            after.metric_tags = metric_tags;
+        }
+        if let (Some(username), Some(password)) = (update.image_username, update.image_password) {
+            after.image_username = username;
+            after.image_password = password;
+        }
         let after = Arc::new(after);
         self.state.put_desired_lrp(Arc::clone(&after));
         for index in before.indices().end..after.indices().end {
@@ -75,8 +82,8 @@ impl Change<'_> {
     }
 
     /// Text that is distinct for each creation in a cluster's life.
-    pub(super) fn mint_epoch(&self) -> String {
-        self.mint().to_string()
+    pub(super) fn mint_epoch(&self) -> Epoch {
+        Epoch::from(self.mint().as_str())
     }
 
     pub(super) fn mint(&self) -> InstanceGuid {

@@ -178,7 +178,7 @@ fn lrp(rng: &mut Rng, state: &State, name: &str) -> Command {
 fn scale(rng: &mut Rng, process_guid: ProcessGuid, name: &str) -> Command {
     let instances = Some(i32::try_from(rng.below(5)).expect("below five"));
     let annotation = Some(name.to_owned());
-    let update = DesiredLrpUpdate { instances, annotation, routes: None };
+    let update = DesiredLrpUpdate { instances, annotation, ..DesiredLrpUpdate::default() };
     Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn desired_lrp(
         routes: std::collections::BTreeMap::new(),
         annotation: String::new(),
         placement_tags: Vec::new(),
-        modification_tag: model::desired_lrp::ModificationTag::default(),
+        ..DesiredLrp::default()
     }
 }
 
