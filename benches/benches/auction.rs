@@ -11,8 +11,11 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use model::{CellId, ProcessGuid};
 use plan::Settings;
 
+/// Memory of an app in mebibytes, and how many such apps.
+type Sizes = (i32, u32);
+
 /// Distinct apps of one instance, so many of each size in mebibytes.
-fn desire_unique(cluster: &mut Cluster, sizes: &[(i32, u32)]) {
+fn desire_unique(cluster: &mut Cluster, sizes: &[Sizes]) {
     for (memory_mb, count) in sizes {
         for number in 0..*count {
             cluster.desire_lrp(auction_app(
@@ -24,7 +27,7 @@ fn desire_unique(cluster: &mut Cluster, sizes: &[(i32, u32)]) {
     }
 }
 
-fn cold(cells: u32, sizes: &[(i32, u32)]) -> Cluster {
+fn cold(cells: u32, sizes: &[Sizes]) -> Cluster {
     let mut cluster = Cluster::of((0..cells).map(|number| auction_cell(number, number % 2)));
     desire_unique(&mut cluster, sizes);
     cluster
@@ -33,7 +36,7 @@ fn cold(cells: u32, sizes: &[(i32, u32)]) -> Cluster {
 fn cold_starts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("auction/cold start");
     group.sample_size(20);
-    let scenarios: [(u32, &[(i32, u32)], f64); 4] = [
+    let scenarios: [(u32, &[Sizes], f64); 4] = [
         (40, &[(1, 800)], 0.03),
         (25, &[(1, 1800), (2, 200), (4, 50)], 0.03),
         (100, &[(1, 7200), (2, 800), (4, 200)], 0.028),
@@ -51,6 +54,11 @@ fn cold_starts(criterion: &mut Criterion) {
             assert_zones_are_equal(&settled, 2);
         }
         bench_placing(&mut group, format!("{instances} on {cells} cells"), &waiting);
+        // As Diego's simulation counts: what is decided, without writing it down.
+        let name = format!("{instances} on {cells} cells, planning alone");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|times| (0..times).map(|_| waiting.clone().place_all()).sum());
+        });
     }
     group.finish();
 }
@@ -133,7 +141,7 @@ fn zones_and_one_app(criterion: &mut Criterion) {
                 waiting.run_on(auction_app(&guid, 1, 1), &auction_cell(cell, 0).cell_id);
             }
         }
-        waiting.desire_lrp(auction_app("red", 1, i32::try_from(instances).unwrap_or(0)));
+        waiting.desire_lrp(auction_app("red", 1, instances));
         let mut settled = waiting.clone();
         settled.place_all();
         let counts = self::counts(&settled, &"red".into());

@@ -24,7 +24,9 @@ fn main() {
     let mut cluster = Cluster::of_cells(CELLS);
     cluster.desire(INSTANCES);
 
-    let (planning, whole) = place_all(&mut cluster);
+    let begun = Instant::now();
+    let planning = cluster.place_all();
+    let whole = begun.elapsed();
     println!(
         "{INSTANCES} instances on {CELLS} cells from nothing: {} planned, {} with applying",
         seconds(planning),
@@ -92,21 +94,6 @@ fn crashes_and_rows(mut cluster: Cluster) {
         disk.write(Batch(changes.collect())).expect("the disk works");
     });
     rate("CrashLrp with rows written", crashes.len(), took);
-}
-
-/// Turns, and applying their plans: both, and the turns alone.
-fn place_all(cluster: &mut Cluster) -> (Duration, Duration) {
-    let begun = Instant::now();
-    let mut planning = Duration::ZERO;
-    loop {
-        let turn = Instant::now();
-        let plan = cluster.turn();
-        planning += turn.elapsed();
-        if plan.commands.is_empty() {
-            return (planning, begun.elapsed());
-        }
-        cluster.propose(plan.commands);
-    }
 }
 
 fn apply_all(

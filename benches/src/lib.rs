@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use model::{
     Action, ActualLrpId, ActualLrpKey, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp,
@@ -78,12 +79,16 @@ impl Cluster {
         self.propose(vec![Command::StartLrp { key, instance, net_info: net_info() }]);
     }
 
-    /// Turns are taken and applied until nothing more can be placed.
-    pub fn place_all(&mut self) {
+    /// Turns are taken and applied until nothing more can be placed. Returns how long the turns
+    /// took, without the applying.
+    pub fn place_all(&mut self) -> Duration {
+        let mut planning = Duration::ZERO;
         loop {
+            let begun = Instant::now();
             let commands = self.turn().commands;
+            planning += begun.elapsed();
             if commands.is_empty() {
-                return;
+                return planning;
             }
             self.propose(commands);
         }

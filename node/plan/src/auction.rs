@@ -22,7 +22,7 @@ use fit::Terms;
 use score::Need;
 use table::{ShelfIndex, Slot, Table, Zone};
 
-use crate::limits::TASK_REJECTED_REST;
+use crate::limits::{TASK_REJECTED_REST, TURN_REASON_BYTES_MAX};
 use crate::report::{Report, Wait};
 use crate::settings::Settings;
 use crate::turn::Due;
@@ -49,12 +49,12 @@ pub(crate) fn run(
         if tasks.is_empty() {
             return Placed::default();
         }
-        let mut auction = Auction::new(state, at, settings, commands_max);
+        let mut auction = Auction::new(state, at, settings, commands_max, true);
         auction.place_tasks(tasks);
         auction.explain(report, due);
         return auction.placed;
     };
-    let mut auction = Auction::new(state, at, settings, commands_max);
+    let mut auction = Auction::new(state, at, settings, commands_max, !tasks.is_empty());
     // The first instance of everything goes before the tasks, and they before the rest. Diego
     // finds the place by the first index above 0: where there is none, the tasks go first.
     let is_first = |(_, index): &(&ProcessGuid, u32)| last_index > 0 && *index == 0;
@@ -106,15 +106,16 @@ struct Auction<'a> {
     table: Table<'a>,
     classes: Vec<Class<'a>>,
     class_of: BTreeMap<Terms<'a>, usize>,
-    crowds: Vec<Crowd>,
-    crowd_of: BTreeMap<&'a ProcessGuid, usize>,
-    process_class: BTreeMap<&'a ProcessGuid, usize>,
+    processes: Vec<Process>,
+    process_of: BTreeMap<&'a ProcessGuid, usize>,
     lost_lrps: Vec<Item<'a>>,
     lost_tasks: Vec<&'a Task>,
     /// What may not start yet because too much is starting.
     held_back_lrps: Vec<&'a ActualLrp>,
     held_back_tasks: Vec<&'a Task>,
     placed: Placed,
+    /// Bytes of the reasons in the commands so far.
+    reason_bytes: usize,
 }
 
 /// Everything that asks for the same kind of cell.
@@ -127,31 +128,45 @@ struct Class<'a> {
     waits: BTreeMap<Need, Arc<Wait>>,
 }
 
+/// A process that has instances waiting.
+struct Process {
+    class: usize,
+    /// Where its other instances are; counted once one of those that wait has a chance.
+    crowd: Option<Crowd>,
+}
+
 /// An instance that waits.
 struct Item<'a> {
     row: &'a ActualLrp,
+    process: usize,
     class: usize,
 }
 
 impl<'a> Auction<'a> {
-    fn new(state: &'a State, at: Millis, settings: &Settings, commands_max: usize) -> Self {
+    fn new(
+        state: &'a State,
+        at: Millis,
+        settings: &Settings,
+        commands_max: usize,
+        has_tasks: bool,
+    ) -> Self {
         let starting_max = u64::from(settings.starting_container_count_maximum);
         Self {
             state,
             at,
             commands_max,
             starting_max: (starting_max > 0).then_some(starting_max),
-            table: Table::new(state, settings),
+            table: Table::new(state, settings, has_tasks),
             classes: Vec::new(),
             class_of: BTreeMap::new(),
-            crowds: Vec::new(),
-            crowd_of: BTreeMap::new(),
-            process_class: BTreeMap::new(),
+            processes: Vec::new(),
+            process_of: BTreeMap::new(),
             lost_lrps: Vec::new(),
             lost_tasks: Vec::new(),
             held_back_lrps: Vec::new(),
             held_back_tasks: Vec::new(),
             placed: Placed::default(),
+            reason_bytes: 0,
         }
     }
 
@@ -160,30 +175,16 @@ impl<'a> Auction<'a> {
         let state = self.state;
         let id = ActualLrpId::ordinary(process_guid.clone(), index);
         let row = state.actual_lrp(&id)?;
-        let class = match self.process_class.get(process_guid) {
-            Some(class) => *class,
+        let process = match self.process_of.get(process_guid) {
+            Some(process) => *process,
             None => {
                 let class = self.class(Terms::of_lrp(state.desired_lrp(process_guid)?));
-                self.process_class.insert(process_guid, class);
-                class
+                self.processes.push(Process { class, crowd: None });
+                self.process_of.insert(process_guid, self.processes.len() - 1);
+                self.processes.len() - 1
             }
         };
-        Some(Item { row, class })
-    }
-
-    /// Where the other instances of a process are, counted once.
-    fn crowd(&mut self, process_guid: &'a ProcessGuid) -> usize {
-        if let Some(crowd) = self.crowd_of.get(process_guid) {
-            return *crowd;
-        }
-        let mut members = Crowd::new(&self.table);
-        for row in self.state.actual_lrps_of(process_guid) {
-            members.count(&self.table, row);
-        }
-        let crowd = self.crowds.len();
-        self.crowds.push(members);
-        self.crowd_of.insert(process_guid, crowd);
-        crowd
+        Some(Item { row, process, class: self.processes[process].class })
     }
 
     fn class(&mut self, terms: Terms<'a>) -> usize {
@@ -221,8 +222,9 @@ impl<'a> Auction<'a> {
                 self.lost_lrps.push(item);
                 continue;
             }
-            let crowd = self.crowd(process_guid);
-            let crowd = &mut self.crowds[crowd];
+            let crowd = self.processes[item.process]
+                .crowd
+                .get_or_insert_with(|| Crowd::of(&self.table, self.state, process_guid));
             let class = &mut self.classes[item.class];
             let Some(Bid { slot, .. }) = crowd.best(&self.table, &class.eligible, need) else {
                 class.hopeless.insert(need);
@@ -272,7 +274,7 @@ impl<'a> Auction<'a> {
     /// Tells the losers why. The room only shrinks during an auction, so who lost has lost for
     /// good, and the account at its end is what the next auction would find again.
     fn explain(&mut self, report: &mut Report, due: &mut Due) {
-        for Item { row, class } in std::mem::take(&mut self.lost_lrps) {
+        for Item { row, class, .. } in std::mem::take(&mut self.lost_lrps) {
             let wait = self.wait(class, need_of_lrp(row));
             report.lrp_waits(&row.key.process_guid, row.key.index, Arc::clone(&wait));
             self.fail_lrp(row, &wait.why);
@@ -282,7 +284,7 @@ impl<'a> Auction<'a> {
             let wait = self.wait(class, need_of_task(task));
             report.task_waits(&task.task_guid, Arc::clone(&wait));
             let (task_guid, reason) = (task.task_guid.clone(), wait.why.clone());
-            self.decide(Command::RejectTask { task_guid, reason });
+            self.decide(&wait.why, Command::RejectTask { task_guid, reason });
             due.at(self.at + TASK_REJECTED_REST);
         }
         self.explain_held_back(report);
@@ -309,16 +311,16 @@ impl<'a> Auction<'a> {
     fn fail_lrp(&mut self, row: &ActualLrp, why: &str) {
         let ActualState::Unclaimed { placement_error } = &row.state else { return };
         if placement_error != why {
-            self.decide(Command::FailLrp {
-                process_guid: row.key.process_guid.clone(),
-                index: row.key.index,
-                placement_error: why.to_owned(),
-            });
+            let process_guid = row.key.process_guid.clone();
+            let (index, placement_error) = (row.key.index, why.to_owned());
+            self.decide(why, Command::FailLrp { process_guid, index, placement_error });
         }
     }
 
-    fn decide(&mut self, command: Command) {
-        if self.has_room() {
+    /// Tells a loser why, if there is room for it.
+    fn decide(&mut self, reason: &str, command: Command) {
+        self.reason_bytes += reason.len();
+        if self.has_room() && self.reason_bytes <= TURN_REASON_BYTES_MAX {
             self.placed.commands.push(command);
         } else {
             self.placed.is_cut = true;

@@ -5,7 +5,7 @@ mod world;
 
 use expect_test::expect;
 use model::limits::PROPOSAL_COMMANDS_MAX;
-use model::{Command, Millis};
+use model::{Command, Millis, Proposal};
 use plan::Sightings;
 use world::{World, app, cell, check};
 
@@ -682,6 +682,27 @@ fn a_turn_is_one_proposal_and_the_next_is_due_at_once() {
     world.propose(second.commands);
 
     assert!(world.plan().commands.is_empty());
+}
+
+#[test]
+fn losers_with_long_reasons_do_not_outgrow_a_proposal() {
+    let mut world = World::new();
+    world.accept(Command::RegisterCell { cell: Box::new(cell("cell-1")) });
+    let placement_tags: Vec<String> = (0..10).map(|at| format!("{at}{}", "x".repeat(99))).collect();
+    let desired_lrp = model::DesiredLrp { instances: 8000, placement_tags, ..app("web") };
+    world.accept(Command::DesireLrp { desired_lrp: Box::new(desired_lrp) });
+    let mut turns = 0;
+    loop {
+        let plan = world.plan();
+        if plan.commands.is_empty() {
+            break;
+        }
+        let proposal = Proposal { at: world.now, commands: plan.commands.clone() };
+        assert!(model::codec::encode_proposal(&proposal).len() < 4 << 20);
+        world.propose(plan.commands);
+        turns += 1;
+    }
+    assert!(turns > 1, "there was too much for one turn");
 }
 
 #[test]

@@ -30,6 +30,46 @@ fn a_killed_process_is_restarted() {
 }
 
 #[test]
+fn a_crashing_app_backs_off_by_the_book() {
+    // Crash, and how long the instance then rests, in seconds of the cluster's time (Diego's
+    // restart calculator).
+    const BOOK: [(u64, Option<u64>); 4] = [(1, None), (2, None), (3, Some(30)), (4, Some(60))];
+    const CLOCK_SPEED: u64 = 20;
+    /// What finding out, placing and starting may take, in seconds of the wall clock.
+    const SLACK: u64 = 4;
+    let cluster = Cluster::start_with(&["--clock-speed", &CLOCK_SPEED.to_string()]);
+    let _ = cluster.done(&["push", "hello", "-o", SAMPLE]);
+    for (crash, rest) in BOOK {
+        let before = cluster.instances("hello", 1).remove(0);
+        let pids = cluster.host().processes_of_container(&before.instance_guid, "/hello");
+        kill(pids[0], Signal::SIGKILL).unwrap();
+        let mut crashed_at = None;
+        let running_at = eventually("it runs again", Duration::from_secs(60), || {
+            let row = cluster.json(&["actual-lrps", "-p", "hello"]).remove(0);
+            let since = row["since"].as_u64().unwrap() / 1_000_000_000;
+            if row["state"] == "CRASHED" {
+                crashed_at = Some(since);
+            }
+            let is_new = row["instance_guid"] != before.instance_guid.as_str();
+            if row["state"] == "RUNNING" && is_new {
+                assert_eq!(row["crash_count"], crash);
+                Ok(since)
+            } else {
+                Err(row.to_string())
+            }
+        });
+        match (rest, crashed_at) {
+            (None, crashed_at) => assert_eq!(crashed_at, None, "crash {crash} restarts at once"),
+            (Some(rest), crashed_at) => {
+                let rested = running_at - crashed_at.expect("it was seen to rest");
+                let most = rest + SLACK * CLOCK_SPEED;
+                assert!((rest..most).contains(&rested), "crash {crash}: {rested} s");
+            }
+        }
+    }
+}
+
+#[test]
 fn killing_the_leader_while_pushing_loses_nothing_acknowledged() {
     const APPS: usize = 12;
     let cluster = Cluster::start();

@@ -63,6 +63,15 @@ pub(crate) struct Dev {
     /// Host ports given to containers, shared out among the nodes
     #[arg(long, value_name = "FIRST-LAST", default_value = "61001-65534", value_parser = parse_ports)]
     host_ports: (u16, u16),
+    /// How many times as fast as the wall clock the cluster's time goes, to see in seconds what
+    /// takes minutes: a crashing app's waits, tasks that expire. The same at each start
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=100)
+    )]
+    clock_speed: u32,
 }
 
 impl Dev {
@@ -127,7 +136,14 @@ impl Dev {
             memory_mb: memory_mb()?,
             disk_mb: disk_mb(home)?,
         };
-        layout::configs(&shares, home.path()).map_err(Failure::Usage)
+        let mut configs = layout::configs(&shares, home.path()).map_err(Failure::Usage)?;
+        for config in &mut configs {
+            let planning = &mut config.planning;
+            planning.clock_speed = self.clock_speed;
+            // Heartbeats come by the wall clock.
+            planning.presence_ttl_seconds *= self.clock_speed;
+        }
+        Ok(configs)
     }
 
     async fn registry(&self) -> Result<tokio::task::JoinHandle<()>, Failure> {

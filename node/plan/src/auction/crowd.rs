@@ -1,6 +1,6 @@
 //! The instances of one process during one auction: where they are, and where the next one goes.
 
-use model::ActualLrp;
+use model::{ProcessGuid, State};
 
 use super::score::{self, Need};
 use super::table::{ShelfIndex, Slot, Table, Zone};
@@ -29,15 +29,19 @@ pub(super) struct Bid {
 }
 
 impl Crowd {
-    pub(super) fn new(table: &Table<'_>) -> Self {
-        Self { held: Vec::new(), zones: vec![ZoneCrowd::default(); table.zones()] }
+    /// Where the instances of a process are that were placed before this auction.
+    pub(super) fn of(table: &Table<'_>, state: &State, process_guid: &ProcessGuid) -> Self {
+        let mut crowd = Self::new(table);
+        for row in state.actual_lrps_of(process_guid) {
+            if let Some(slot) = row.instance().and_then(|on| table.slot(&on.cell_id)) {
+                crowd.join(table, slot);
+            }
+        }
+        crowd
     }
 
-    /// Counts a row that was placed before this auction.
-    pub(super) fn count(&mut self, table: &Table<'_>, row: &ActualLrp) {
-        if let Some(slot) = row.instance().and_then(|on| table.slot(&on.cell_id)) {
-            self.join(table, slot);
-        }
+    fn new(table: &Table<'_>) -> Self {
+        Self { held: Vec::new(), zones: vec![ZoneCrowd::default(); table.zones()] }
     }
 
     /// Counts an instance that this auction has placed.
@@ -104,8 +108,9 @@ impl Crowd {
             let shelf = &table.shelves()[*shelf];
             let of_need = score::of_need(need, &shelf.cell.capacity);
             for (of_load, slot) in &shelf.by_load {
-                let at_least = of_load + of_need + score::of_same(held_min);
-                if best.is_some_and(|best| best.score < at_least) {
+                // The shelf is in order, so all that follow are worse than this at its best.
+                let score = of_load + of_need + score::of_same(held_min);
+                if best.is_some_and(|best| best < Bid { score, slot: *slot }) {
                     has_seen_all = false;
                     break;
                 }

@@ -20,11 +20,15 @@ pub(super) type Zone = usize;
 
 pub(super) struct Table<'a> {
     rows: Vec<Row<'a>>,
+    /// Slots by a hash of their cells' ids, in order: large processes ask for thousands of them.
+    slots: Vec<(u64, Slot)>,
     shelves: Vec<Shelf<'a>>,
     zones: usize,
     /// Containers that are starting, on all cells.
     starting: u64,
     starting_weight: u32,
+    /// Whether tasks are to be placed: only then is the order for them kept.
+    has_tasks: bool,
 }
 
 pub(super) struct Row<'a> {
@@ -42,7 +46,7 @@ pub(super) struct Shelf<'a> {
     pub(super) zone: Zone,
     /// All of them, by the load's part of an LRP's score.
     pub(super) by_load: BTreeSet<(u64, Slot)>,
-    /// All of them, by the load's and the tasks' parts of a task's score.
+    /// All of them, by the load's and the tasks' parts of a task's score; none while no task waits.
     pub(super) by_tasks: BTreeSet<(u64, Slot)>,
 }
 
@@ -58,7 +62,7 @@ struct Kind<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(state: &'a State, settings: &Settings) -> Self {
+    pub(super) fn new(state: &'a State, settings: &Settings, has_tasks: bool) -> Self {
         let cells: Vec<&Cell> =
             state.cells().map(AsRef::as_ref).filter(|cell| cell.is_present()).collect();
         let zone_names: BTreeSet<&str> = cells.iter().map(|cell| cell.zone.as_str()).collect();
@@ -66,11 +70,14 @@ impl<'a> Table<'a> {
             zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();
         let mut table = Self {
             rows: Vec::with_capacity(cells.len()),
+            slots: cells.iter().zip(0..).map(|(cell, slot)| (hash(&cell.cell_id), slot)).collect(),
             shelves: Vec::new(),
             zones: zone_of.len(),
             starting: 0,
             starting_weight: settings.starting_container_weight,
+            has_tasks,
         };
+        table.slots.sort_unstable();
         let mut cells_of_zone = vec![0; zone_of.len()];
         let mut kinds: BTreeMap<Kind<'a>, ShelfIndex> = BTreeMap::new();
         for cell in cells {
@@ -118,7 +125,10 @@ impl<'a> Table<'a> {
 
     /// Where a cell is in the table, if it is present.
     pub(super) fn slot(&self, cell_id: &CellId) -> Option<Slot> {
-        self.rows.binary_search_by(|row| row.cell.cell_id.cmp(cell_id)).ok()
+        let hash = hash(cell_id);
+        let first = self.slots.partition_point(|(other, _)| *other < hash);
+        let alike = self.slots[first..].iter().take_while(|(other, _)| *other == hash);
+        alike.map(|(_, slot)| *slot).find(|slot| self.rows[*slot].cell.cell_id == *cell_id)
     }
 
     /// Whether one more container of this size fits.
@@ -146,14 +156,18 @@ impl<'a> Table<'a> {
         let (load, tasks) = self.rows[slot].scores(self.starting_weight);
         let shelf = &mut self.shelves[self.rows[slot].shelf];
         shelf.by_load.insert((load, slot));
-        shelf.by_tasks.insert((tasks, slot));
+        if self.has_tasks {
+            shelf.by_tasks.insert((tasks, slot));
+        }
     }
 
     fn take_from_shelf(&mut self, slot: Slot) {
         let (load, tasks) = self.rows[slot].scores(self.starting_weight);
         let shelf = &mut self.shelves[self.rows[slot].shelf];
         shelf.by_load.remove(&(load, slot));
-        shelf.by_tasks.remove(&(tasks, slot));
+        if self.has_tasks {
+            shelf.by_tasks.remove(&(tasks, slot));
+        }
     }
 }
 
@@ -183,6 +197,12 @@ impl<'a> Kind<'a> {
             optional_placement_tags: &cell.optional_placement_tags,
         }
     }
+}
+
+/// FNV-1a of 64 bits.
+fn hash(cell_id: &CellId) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    cell_id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// What the records take of a cell.

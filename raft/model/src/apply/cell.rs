@@ -71,8 +71,11 @@ impl Change<'_> {
             });
             return;
         }
-        self.change_presence(row, Presence::Suspect);
-        self.insert_unclaimed(&desired, row.key.index);
+        let suspect = ActualLrp { presence: Presence::Suspect, ..ActualLrp::clone(row) };
+        let suspect = Arc::new(suspect);
+        self.state.put_actual_lrp(Arc::clone(&suspect));
+        self.events.push(Event::ActualLrpChanged { before: Arc::clone(row), after: suspect });
+        self.put_unclaimed(&desired, row.key.index);
     }
 
     /// The suspects of a returned cell were alive all along; their replacements are not needed.

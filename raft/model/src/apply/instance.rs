@@ -135,6 +135,13 @@ impl Change<'_> {
 
     /// A new row for an index that has none. The caller has checked that the index is desired.
     pub(super) fn insert_unclaimed(&mut self, desired: &DesiredLrp, index: u32) {
+        let id = ActualLrpId::ordinary(desired.process_guid.clone(), index);
+        assert!(self.state.actual_lrp(&id).is_none(), "one ordinary row for each index");
+        self.put_unclaimed(desired, index);
+    }
+
+    /// A new row for an index; it takes the place of one that has become another presence.
+    pub(super) fn put_unclaimed(&mut self, desired: &DesiredLrp, index: u32) {
         let row = Arc::new(ActualLrp {
             key: ActualLrpKey {
                 process_guid: desired.process_guid.clone(),
@@ -150,7 +157,6 @@ impl Change<'_> {
             disk_mb: saturate(mebibytes(desired.disk_mb)),
             modification_tag: ModificationTag::new(self.mint_epoch()),
         });
-        assert!(self.state.actual_lrp(&row.id()).is_none(), "one ordinary row for each index");
         self.state.put_actual_lrp(Arc::clone(&row));
         self.events.push(Event::ActualLrpCreated(row));
     }
