@@ -3,6 +3,8 @@
 //!
 //! Not criterion's: each figure is of one pass over a whole cluster, said in the unit of its aim.
 
+#![expect(clippy::print_stdout, reason = "the figures are its output")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -47,21 +49,21 @@ fn main() {
     );
     from_rows(&cluster.state);
 
-    let took = best_of(20, || drop(black_box(cluster.clone_state())));
+    let took = median_of(20, || drop(black_box(cluster.clone_state())));
     println!("a snapshot: {took:?}");
-    let quiet = best_of(20, || assert_eq!(cluster.turn().commands, []));
+    let quiet = median_of(20, || assert_eq!(cluster.turn().commands, []));
     println!("a turn with nothing to do: {quiet:?}");
 
     let mut full = cluster.clone();
     full.desire_lrp(app(999_999, 1));
-    let one_more = best_of(20, || assert_eq!(black_box(full.turn()).commands.len(), 1));
+    let one_more = median_of(20, || assert_eq!(black_box(full.turn()).commands.len(), 1));
     println!("one more instance: {one_more:?}");
 
     let mut lost = cluster.clone();
     lost.lose_a_cell();
     let planned = lost.turn().commands.len();
     assert!(planned > 150, "a cell's instances are replaced: {planned}");
-    let replanned = best_of(20, || assert_eq!(black_box(lost.turn()).commands.len(), planned));
+    let replanned = median_of(20, || assert_eq!(black_box(lost.turn()).commands.len(), planned));
     println!("a lost cell replanned, {planned} commands: {replanned:?}");
 
     crashes_and_rows(cluster);
@@ -131,7 +133,8 @@ fn from_rows(state: &State) {
     drop(black_box(loaded));
 }
 
-fn best_of(times: u32, mut work: impl FnMut()) -> Duration {
+/// The median.
+fn median_of(times: u32, mut work: impl FnMut()) -> Duration {
     let mut all = Vec::new();
     for _ in 0..times {
         let begun = Instant::now();

@@ -31,7 +31,7 @@ pub(super) fn start() -> Gavel {
                 desired_lrp.routes = BTreeMap::new();
                 // No registry is to be asked.
                 desired_lrp.rootfs = "preloaded:bench".to_owned();
-                let done = admin.desire_lrp(tarpc::context::current(), desired_lrp).await;
+                let done = admin.desire_lrp(tarpc::context::current(), Box::new(desired_lrp)).await;
                 done.expect("the leader answers").expect("it is allowed");
             }
         });
@@ -52,7 +52,8 @@ impl Target for Gavel {
     }
 
     async fn write(connection: &mut AdminClient, client: usize, value: String) {
-        let update = DesiredLrpUpdate { annotation: Some(value), ..DesiredLrpUpdate::default() };
+        let annotation = Some(value);
+        let update = Box::new(DesiredLrpUpdate { annotation, ..DesiredLrpUpdate::default() });
         let done =
             connection.update_desired_lrp(tarpc::context::current(), guid(client), update).await;
         done.expect("the leader answers").expect("it is allowed");

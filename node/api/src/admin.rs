@@ -127,8 +127,12 @@ pub struct Waiting {
 
 #[tarpc::service]
 pub trait Admin {
-    async fn desire_lrp(desired_lrp: DesiredLrp) -> Result<(), Error>;
-    async fn update_desired_lrp(guid: ProcessGuid, update: DesiredLrpUpdate) -> Result<(), Error>;
+    // Boxed where it is large: every call's future has room for the largest request.
+    async fn desire_lrp(desired_lrp: Box<DesiredLrp>) -> Result<(), Error>;
+    async fn update_desired_lrp(
+        guid: ProcessGuid,
+        update: Box<DesiredLrpUpdate>,
+    ) -> Result<(), Error>;
     async fn remove_desired_lrp(guid: ProcessGuid) -> Result<(), Error>;
     async fn desired_lrps(consistency: Consistency) -> Result<Vec<Arc<DesiredLrp>>, Error>;
     async fn desired_lrp(
@@ -147,7 +151,7 @@ pub trait Admin {
     async fn desire_task(
         guid: TaskGuid,
         domain: DomainName,
-        definition: TaskDefinition,
+        definition: Box<TaskDefinition>,
     ) -> Result<(), Error>;
     async fn tasks(consistency: Consistency) -> Result<Vec<Arc<Task>>, Error>;
     async fn task(guid: TaskGuid, consistency: Consistency) -> Result<Arc<Task>, Error>;

@@ -103,7 +103,7 @@ impl Create {
         caller
             .client
             .change(&format!("gavel desired-lrp {guid}"), async |admin, context| {
-                admin.desire_lrp(context, lrp.clone()).await
+                admin.desire_lrp(context, Box::new(lrp.clone())).await
             })
             .await?;
         caller.screen.done(format_args!("{guid} is desired"))
@@ -118,7 +118,7 @@ impl Update {
         caller
             .client
             .change(&format!("gavel desired-lrp {guid}"), async |admin, context| {
-                admin.update_desired_lrp(context, guid.clone(), update.clone()).await
+                admin.update_desired_lrp(context, guid.clone(), Box::new(update.clone())).await
             })
             .await?;
         caller.screen.done(format_args!("{guid} is updated"))

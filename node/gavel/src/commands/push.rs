@@ -175,7 +175,9 @@ async fn desire(caller: &mut Caller, lrp: &DesiredLrp, progress: &Progress) -> R
     }
     let desired = caller
         .client
-        .change(&look, async |admin, context| admin.desire_lrp(context, lrp.clone()).await)
+        .change(&look, async |admin, context| {
+            admin.desire_lrp(context, Box::new(lrp.clone())).await
+        })
         .await;
     match desired {
         Ok(()) => Ok(()),

@@ -103,7 +103,7 @@ async fn change(
     caller
         .client
         .change(&format!("gavel app {app}"), async |admin, context| {
-            admin.update_desired_lrp(context, app.clone(), update.clone()).await
+            admin.update_desired_lrp(context, app.clone(), Box::new(update.clone())).await
         })
         .await
 }

@@ -135,7 +135,7 @@ impl Create {
         caller
             .client
             .change(&format!("gavel task {guid}"), async |admin, context| {
-                let definition = task.task_definition.clone();
+                let definition = Box::new(task.task_definition.clone());
                 admin.desire_task(context, guid.clone(), task.domain.clone(), definition).await
             })
             .await?;

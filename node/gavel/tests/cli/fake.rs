@@ -293,8 +293,7 @@ impl Face {
 }
 
 impl Admin for Face {
-    async fn desire_lrp(self, _: Context, desired_lrp: DesiredLrp) -> Result<(), Error> {
-        let desired_lrp = Box::new(desired_lrp);
+    async fn desire_lrp(self, _: Context, desired_lrp: Box<DesiredLrp>) -> Result<(), Error> {
         self.change("desire_lrp", Command::DesireLrp { desired_lrp }).await
     }
 
@@ -302,9 +301,8 @@ impl Admin for Face {
         self,
         _: Context,
         process_guid: ProcessGuid,
-        update: DesiredLrpUpdate,
+        update: Box<DesiredLrpUpdate>,
     ) -> Result<(), Error> {
-        let update = Box::new(update);
         self.change("update_desired_lrp", Command::UpdateDesiredLrp { process_guid, update }).await
     }
 
@@ -362,9 +360,8 @@ impl Admin for Face {
         _: Context,
         task_guid: TaskGuid,
         domain: DomainName,
-        definition: TaskDefinition,
+        definition: Box<TaskDefinition>,
     ) -> Result<(), Error> {
-        let definition = Box::new(definition);
         self.change("desire_task", Command::DesireTask { task_guid, domain, definition }).await
     }
 

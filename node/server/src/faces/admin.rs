@@ -102,21 +102,21 @@ impl AdminFace {
 }
 
 impl Admin for AdminFace {
-    async fn desire_lrp(self, _: Context, mut desired_lrp: DesiredLrp) -> Result<(), Error> {
+    async fn desire_lrp(self, _: Context, mut desired_lrp: Box<DesiredLrp>) -> Result<(), Error> {
         self.check_docker_allowed(&desired_lrp.rootfs).await?;
         if desired_lrp.rootfs_digest.is_none() {
             desired_lrp.rootfs_digest = self.resolve_rootfs(&desired_lrp.rootfs).await?;
         }
-        self.change(Command::DesireLrp { desired_lrp: Box::new(desired_lrp) }).await
+        self.change(Command::DesireLrp { desired_lrp }).await
     }
 
     async fn update_desired_lrp(
         self,
         _: Context,
         process_guid: ProcessGuid,
-        update: DesiredLrpUpdate,
+        update: Box<DesiredLrpUpdate>,
     ) -> Result<(), Error> {
-        self.change(Command::UpdateDesiredLrp { process_guid, update: Box::new(update) }).await
+        self.change(Command::UpdateDesiredLrp { process_guid, update }).await
     }
 
     async fn remove_desired_lrp(self, _: Context, process_guid: ProcessGuid) -> Result<(), Error> {
@@ -178,13 +178,12 @@ impl Admin for AdminFace {
         _: Context,
         task_guid: TaskGuid,
         domain: DomainName,
-        mut definition: TaskDefinition,
+        mut definition: Box<TaskDefinition>,
     ) -> Result<(), Error> {
         self.check_docker_allowed(&definition.rootfs).await?;
         if definition.rootfs_digest.is_none() {
             definition.rootfs_digest = self.resolve_rootfs(&definition.rootfs).await?;
         }
-        let definition = Box::new(definition);
         self.change(Command::DesireTask { task_guid, domain, definition }).await
     }
 
