@@ -149,6 +149,13 @@ mod tests {
 
             [registries]
             insecure = []
+
+            [planning]
+            presence_ttl_seconds = 15
+            starting_container_weight = 0.25
+            starting_container_count_maximum = 0
+            bin_pack_first_fit_weight = 0.0
+            clock_speed = 1
         "#]]
         .assert_eq(&toml::to_string(&configs[1]).unwrap());
     }
