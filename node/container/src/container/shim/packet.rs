@@ -51,9 +51,9 @@ pub(super) fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<Optio
     let message = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut control), flags) {
             Ok(message) => break message,
-            Err(Errno::EINTR) => {}
-            // The other end died with packets of ours unread.
-            Err(Errno::ECONNRESET) => return Ok(None),
+            // The other end died with packets of ours unread. That is told once, and before what
+            // it said last, which is still to be read; then comes the end.
+            Err(Errno::EINTR | Errno::ECONNRESET) => {}
             Err(e) => return Err(e.into()),
         }
     };
@@ -91,4 +91,23 @@ pub(super) fn fitting(mut text: String) -> String {
 pub(super) fn name_senders(socket: &OwnedFd) -> io::Result<()> {
     nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_one_who_did_not_listen_are_heard() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .unwrap();
+        send(&ours, &"go on", &[]).unwrap();
+        send(&theirs, &"failed", &[]).unwrap();
+        drop(theirs);
+        assert_eq!(receive::<String>(&ours).unwrap().unwrap().value, "failed");
+        assert!(receive::<String>(&ours).unwrap().is_none());
+    }
 }
