@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use futures_util::{StreamExt as _, stream};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
@@ -29,7 +30,7 @@ use super::runtime::{
     Container, IDS_PER_CONTAINER, Inner, Runtime, RuntimeConfig, Table, blocking, lock,
 };
 use super::shim::protocol::{FromShim, ToShim};
-use super::shim::whole_file_lock;
+use super::shim::{pidfd, whole_file_lock};
 use super::spec::ContainerState;
 use super::state::{Files, Phase, Record};
 use super::stop::teardown;
@@ -216,20 +217,23 @@ pub(super) fn kill_shim(files: &Files) -> Result<Option<File>> {
         Err(e) => return Err(e).context(context),
     };
     let deadline = Instant::now() + EXIT_WAIT_MAX;
+    let mut shim = None;
     loop {
         match fcntl(&file, FcntlArg::F_SETLK(&whole_file_lock())) {
-            Ok(_) => return Ok(Some(file)),
+            Ok(_) => break,
             Err(Errno::EAGAIN | Errno::EACCES) => {}
             Err(e) => return Err(e).context(context),
         }
         let mut holder: libc::flock = whole_file_lock();
         fcntl(&file, FcntlArg::F_GETLK(&mut holder)).context(context)?;
         let unlocked = i32::from(holder.l_type) == libc::F_UNLCK;
-        // It holds the lock until it is dead, so the number is still its own.
+        // It holds the lock until it is as good as dead, so the number is still its own.
         if !unlocked && holder.l_pid > 0 {
-            match kill(Pid::from_raw(holder.l_pid), Signal::SIGKILL) {
+            let pid = Pid::from_raw(holder.l_pid);
+            shim = pidfd(pid).ok().or(shim);
+            match kill(pid, Signal::SIGKILL) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(e) => return Err(e).context(|| format!("kill shim {}", holder.l_pid)),
+                Err(e) => return Err(e).context(|| format!("kill shim {pid}")),
             }
         }
         if Instant::now() > deadline {
@@ -237,4 +241,15 @@ pub(super) fn kill_shim(files: &Files) -> Result<Option<File>> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+    // A process that ends gives its locks up first, and leaves its cgroups later.
+    if let Some(shim) = shim {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(shim.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, left) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context(|| "wait for a killed shim".to_owned()),
+        }
+    }
+    Ok(Some(file))
 }

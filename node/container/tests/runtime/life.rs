@@ -33,7 +33,9 @@ async fn each_change_is_an_event_and_in_the_list() {
     assert_eq!(world.runtime().list(), std::slice::from_ref(&created));
     assert_eq!(events.next().await, Some(Event::Changed(created)));
 
-    world.runtime().start(&id("events"), sh("read line </dev/null; sleep 1000")).await.unwrap();
+    world.runtime().start(&id("events"), sh("echo up; sleep 1000")).await.unwrap();
+    // A program has no arguments in /proc before it is loaded whole.
+    world.line("events", "up").await;
     let Some(Event::Changed(running)) = events.next().await else { panic!("no change") };
     let ContainerState::Running { pid, .. } = running.state else { panic!("{running:?}") };
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
@@ -156,8 +158,10 @@ async fn stop_kills_after_the_grace_what_will_not_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_reaches_every_process_of_the_app() {
     let world = World::open().await;
-    let script = "(trap 'echo child; exit' TERM; echo up; while :; do sleep 0.05; done) & \
-                  trap 'wait; echo parent; exit' TERM; while :; do sleep 0.05; done";
+    // The parent's trap comes first: "up" says that both are set.
+    let script = "trap 'wait; echo parent; exit' TERM; \
+                  (trap 'echo child; exit' TERM; echo up; while :; do sleep 0.05; done) & \
+                  while :; do sleep 0.05; done";
     world.run("family", script).await;
     world.line("family", "up").await;
     world.runtime().stop(&id("family"), PATIENCE).await.unwrap();

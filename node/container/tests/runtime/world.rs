@@ -195,11 +195,13 @@ impl World {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir.path().to_str().unwrap();
         traces.extend(mounts.lines().filter(|m| m.contains(dir)).map(|m| format!("mount {m}")));
+        // With its end, so that world 1's are not taken for those of world 10.
+        let cgroups = format!("/{}/", self.config.cgroup_parent);
         for process in processes() {
             let cgroup = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
             let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
             // A zombie shim waits for this very process, if a test dropped its runtime.
-            if cgroup.contains(&self.config.cgroup_parent) && !state.contains(") Z ") {
+            if cgroup.contains(&cgroups) && !state.contains(") Z ") {
                 traces.push(format!("process {process} {state}"));
             }
         }

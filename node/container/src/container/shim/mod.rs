@@ -24,6 +24,7 @@ mod user;
 use std::io;
 
 pub(super) use build::whole_file_lock;
+pub(super) use syscalls::pidfd;
 
 /// The name by which a binary knows that it is to be a shim: its first argument.
 pub const ARGUMENT: &str = "container-shim";

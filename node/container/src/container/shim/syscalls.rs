@@ -83,7 +83,7 @@ pub(super) fn attach_mount(mount: &OwnedFd, path: &Path) -> io::Result<()> {
 }
 
 /// A descriptor that becomes readable when the process ends (pidfd_open(2)).
-pub(super) fn pidfd(pid: nix::unistd::Pid) -> io::Result<OwnedFd> {
+pub(in super::super) fn pidfd(pid: nix::unistd::Pid) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two numbers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
 }
