@@ -88,7 +88,7 @@ impl Inner {
         let (shim, mut connection) =
             spawn_shim(&self.config.shim, &spec.id, &container.files).await?;
         let attachment = container.record.attachment();
-        let raised = self.raise(&container.record, &container.files, &mut connection);
+        let raised = self.raise(container, &mut connection);
         let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);
         let (raised, published) = tokio::join!(raised, self.network.publish(&attachment));
         let raised = raised.unwrap_or_else(|_| {
@@ -108,12 +108,8 @@ impl Inner {
     }
 
     /// Tells the shim what to build, and gives its network namespace a link meanwhile.
-    async fn raise(
-        &self,
-        record: &Record,
-        files: &Files,
-        connection: &mut Connection,
-    ) -> Result<()> {
+    async fn raise(&self, container: &Container, connection: &mut Connection) -> Result<()> {
+        let Container { record, files, .. } = container;
         let id = &record.spec.id;
         let failed = |message| match message {
             Some(FromShim::Failed(reason)) => Error::Create { id: id.clone(), reason },
@@ -122,6 +118,7 @@ impl Inner {
         connection.send(&ToShim::Setup(Box::new(self.setup(record, files)))).await?;
         match connection.receive().await {
             Some(FromShim::Namespaces { pid }) => {
+                container.hold_namespace(pid);
                 self.network.connect(record.address, pid).await?;
             }
             message => return Err(failed(message)),

@@ -167,6 +167,9 @@ impl Inner {
         let asked = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, ask(&container.files));
         match asked.await {
             Ok(Some((connection, state))) => {
+                if let ContainerState::Running { pid, .. } = state {
+                    container.hold_namespace(pid);
+                }
                 container.state.send_replace(Some(state));
                 watch(self, container, connection, None);
             }

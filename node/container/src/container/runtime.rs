@@ -148,6 +148,9 @@ pub(super) struct Container {
     pub link: Mutex<Option<ShimLink>>,
     /// The task at our end of the link.
     pub watcher: Mutex<Option<AbortOnDrop>>,
+    /// The network namespace, which so outlives its processes: until the ports are taken back, who
+    /// calls them is refused at once and not left waiting.
+    pub namespace: Mutex<Option<File>>,
 }
 
 impl Container {
@@ -161,7 +164,14 @@ impl Container {
             log_end: watch::Sender::new(LogPosition::START),
             link: Mutex::new(None),
             watcher: Mutex::new(None),
+            namespace: Mutex::new(None),
         }
+    }
+
+    /// Holds the network namespace that this process, which is one of the container's, is in.
+    /// Where it has ended just now, so has the namespace.
+    pub(super) fn hold_namespace(&self, pid: u32) {
+        *lock(&self.namespace) = File::open(format!("/proc/{pid}/ns/net")).ok();
     }
 
     pub(super) fn info(&self) -> Option<ContainerInfo> {

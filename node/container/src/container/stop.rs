@@ -102,15 +102,17 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
         let record = Record { phase: Phase::Destroying, ..container.record.clone() };
         files.write_record(&record)?;
     }
+    // First, and before the namespace goes: a caller is served or refused, and never left waiting.
+    let attachment = container.record.attachment();
+    let unpublished = inner.network.unpublish(&attachment).await;
     if let Some(link) = container.link() {
         end(id, container, &link).await?;
     }
-    let attachment = container.record.attachment();
+    lock(&container.namespace).take();
     let (cgroups, owned_id) = (Arc::clone(&inner.cgroups), id.clone());
-    let (groups, disconnected, unpublished) = tokio::join!(
+    let (groups, disconnected) = tokio::join!(
         blocking(move || cgroups.remove(&owned_id)),
         inner.network.disconnect(attachment.address),
-        inner.network.unpublish(&attachment),
     );
     groups.and(disconnected).and(unpublished)?;
     // Last, for the record is in it.

@@ -61,6 +61,41 @@ async fn a_published_port_is_reached_from_the_host_by_every_address() {
     world.close().await;
 }
 
+/// A router that finds an instance gone asks another; one that is left waiting loses its request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_whose_container_ends_refuses_at_once() {
+    const AT_ONCE: Duration = Duration::from_millis(500);
+    let world = World::open().await;
+    let info = serve(&world, "one").await;
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), info.ports[0].host);
+    let mut refused = 0;
+    {
+        let mut ends = std::pin::pin!(async {
+            world.runtime().stop(&id("one"), Duration::from_secs(1)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            world.destroy("one").await;
+        });
+        let next = || async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::timeout(AT_ONCE, TcpStream::connect(address)).await
+        };
+        loop {
+            tokio::select! {
+                () = &mut ends => break,
+                connected = next() => match connected.expect("it is served or refused") {
+                    Ok(_) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{error}");
+                        refused += 1;
+                    }
+                },
+            }
+        }
+    }
+    assert!(refused > 10, "it was refused {refused} times");
+    world.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_reach_each_other_and_themselves_by_host_ports() {
     let world = World::open().await;
