@@ -14,6 +14,7 @@ mod linearizable;
 mod log_matching;
 mod model_invariants;
 mod one_vote;
+mod replacement;
 mod state_machine;
 mod tasks_once;
 
@@ -162,8 +163,12 @@ impl Checker {
             Err(what) => return self.violated(at_ns, state_machine::NAME, what),
         };
         for (id, entry) in chain {
+            let before = self.state_machine.state();
             let outcome = self.state_machine.apply(id, entry.proposal.as_ref());
             if let (Some(bytes), Some(outcome)) = (&entry.proposal, outcome) {
+                let after = self.state_machine.latest();
+                let verdict = replacement::check(&before, after, &bytes.0);
+                self.rule(at_ns, replacement::NAME, verdict);
                 let verdict = self.history.agreed(id.index, &bytes.0, outcome);
                 self.rule(at_ns, acknowledged::NAME, verdict);
             }

@@ -60,6 +60,8 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("container_destroyed", "a container was removed"),
     ("container_not_destroyed", "a container could not be removed yet"),
     ("containers_lost", "a machine lost power, and its containers their processes"),
+    ("upgrade_began", "an operator began to upgrade all nodes, one after the other"),
+    ("upgrade_done", "all were"),
     ("mended", "everything was mended"),
     ("came_right", "the cluster came right"),
     ("joint_left", "a change of voters was still half-way after healing"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::Millis;
 use replica::limits::SNAPSHOT_INSTALL_TIMEOUT;
 
 /// Polls in a row during which virtual time stands still, before the run is called a livelock.
@@ -34,6 +35,17 @@ pub const CONVERGE_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// As [`CONVERGE_MAX`], in a world that is wrong and will not come right however long one waits.
 pub const CONVERGE_SABOTAGED_MAX: Duration = Duration::from_secs(60);
+
+/// How long an evacuation after healing may take: longer than it ever does, so that nothing on the
+/// way may be ended.
+pub const EVACUATION_TIMEOUT: Millis = Millis::from_secs(60 * 60);
+
+/// Virtual time within which a cell is empty when nothing goes wrong: every task on it ends (5
+/// min), and every instance is replaced.
+pub const EVACUATE_MAX: Duration = Duration::from_secs(6 * 60);
+
+/// How long an operator waits for one answer.
+pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often the healing looks whether it is done.
 pub const HEAL_LOOK: Duration = Duration::from_millis(100);

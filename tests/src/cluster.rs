@@ -267,6 +267,16 @@ impl Cluster {
         })
     }
 
+    /// The instances of an app that run now; of one index there may be several.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cluster::json`].
+    #[must_use]
+    pub fn running(&self, app: &str) -> Vec<Instance> {
+        self.json(&["actual-lrps", "-p", app]).iter().filter_map(instance).collect()
+    }
+
     /// Waits until so many instances of an app run, and no others are there.
     ///
     /// # Panics

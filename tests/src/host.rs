@@ -94,24 +94,9 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// Nobody answers, or not with status 200.
+    /// As [`http_get`].
     pub fn http_get(&self, address: SocketAddr, path: &str) -> Result<String, String> {
-        let get = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&address, HTTP_MAX)?;
-            stream.set_read_timeout(Some(HTTP_MAX))?;
-            write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = self.in_network(get).map_err(|error| format!("{address}: {error}"))?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{answer:?}"))?;
-        let status = head.lines().next().unwrap_or_default();
-        if status.contains(" 200 ") {
-            Ok(body.to_owned())
-        } else {
-            Err(format!("{address}: {status}"))
-        }
+        self.in_network(|| http_get(address, path))
     }
 
     /// Processes on the machine, as this machine counts them, whose arguments contain `text`. Those
@@ -180,6 +165,28 @@ impl Drop for Host {
             remove_cgroups(&dir);
         }
     }
+}
+
+/// The body of what answers `GET path` in this thread's network.
+///
+/// # Errors
+///
+/// Nobody answers, or not with status 200.
+pub fn http_get(address: SocketAddr, path: &str) -> Result<String, String> {
+    let get = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, HTTP_MAX)?;
+        stream.set_read_timeout(Some(HTTP_MAX))?;
+        // In one piece: the parts of another would wait for each other's acknowledgement.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = get().map_err(|error| format!("{address}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("{answer:?}"))?;
+    let status = head.lines().next().unwrap_or_default();
+    if status.contains(" 200 ") { Ok(body.to_owned()) } else { Err(format!("{address}: {status}")) }
 }
 
 fn pids() -> impl Iterator<Item = Pid> {

@@ -165,6 +165,11 @@ pub trait Admin {
     async fn feature_flags(consistency: Consistency) -> Result<Vec<(FeatureFlag, bool)>, Error>;
     async fn set_feature_flag(flag: FeatureFlag, enabled: bool) -> Result<(), Error>;
     async fn cells(consistency: Consistency) -> Result<Vec<CellStatus>, Error>;
+    /// Gives a cell no more work, and moves what is there elsewhere; what is left after
+    /// `timeout_ms` ends. Asked again, it moves that time.
+    async fn evacuate_cell(cell_id: CellId, timeout_ms: u64) -> Result<(), Error>;
+    /// Gives a cell work again, whether its evacuation is over or not.
+    async fn open_cell(cell_id: CellId) -> Result<(), Error>;
 
     /// Fetches an image's metadata, of the platform of the answering node. `image` is a Docker
     /// name (`user/app:v2`) or a root file system's URL (`docker:///user/app#v2`).

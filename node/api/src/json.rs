@@ -5,7 +5,7 @@
 
 use model::{
     ActualLrp, ActualState, Cell, CellHealth, DesiredLrp, DesiredLrpUpdate, Domain, DomainName,
-    Millis, RootfsProvider, Task, TaskDefinition, TaskGuid,
+    Intake, Millis, RootfsProvider, Task, TaskDefinition, TaskGuid,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -158,6 +158,11 @@ pub fn cell(status: &CellStatus) -> Value {
         "state": match cell.health {
             CellHealth::Present => "present",
             CellHealth::Missing { .. } => "missing",
+        },
+        "intake": match cell.intake {
+            Intake::Open => "open",
+            Intake::Evacuating { .. } => "evacuating",
+            Intake::Closed => "closed",
         },
         "memory_mb_used": status.memory_mb_used,
         "disk_mb_used": status.disk_mb_used,

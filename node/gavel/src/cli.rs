@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::commands::{
-    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, feature_flags, logs,
-    push, scale, shell, tasks,
+    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, evacuate, feature_flags,
+    logs, push, scale, shell, tasks,
 };
 use crate::dev::Dev;
 use crate::failure::Failure;
@@ -53,15 +53,9 @@ pub(crate) struct Globals {
     /// Prints one JSON object a line, with the field names of Diego's cfdot
     #[arg(long, global = true)]
     json: bool,
-    /// How long to keep trying
-    #[arg(
-        long,
-        global = true,
-        value_name = "TIME",
-        value_parser = parse_duration,
-        default_value = TIMEOUT_DEFAULT
-    )]
-    timeout: Duration,
+    /// How long to keep trying [default: 30s; evacuate: 10m]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,6 +111,7 @@ enum There {
     Domains(domains::List),
     SetDomain(domains::Set),
     Cells(cells::Cells),
+    Evacuate(evacuate::Evacuate),
     #[command(subcommand)]
     Cluster(cluster::Cluster),
 }
@@ -126,6 +121,8 @@ enum There {
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) screen: Screen,
+    /// As given; what it is otherwise depends on the command.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// Does what was typed.
@@ -142,7 +139,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Here(Here::Completion(completion)) => completion.run(screen),
         Command::Here(Here::Version(version)) => version.run(screen),
         Command::There(command) => {
-            let caller = Caller { client: Client::new(endpoints, timeout), screen };
+            let client = Client::new(endpoints, timeout.unwrap_or(TIMEOUT_DEFAULT));
+            let caller = Caller { client, screen, timeout };
             on_one_thread(ask(*command, caller))
         }
     }
@@ -187,6 +185,7 @@ async fn ask(command: There, caller: Caller) -> Result<(), Failure> {
         There::Domains(list) => list.run(caller).await,
         There::SetDomain(set) => set.run(caller).await,
         There::Cells(cells) => cells.run(caller).await,
+        There::Evacuate(evacuate) => evacuate.run(caller).await,
         There::Cluster(cluster) => cluster.run(caller).await,
     }
 }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 /// How long a command keeps trying where `--timeout` is not given.
-pub(crate) const TIMEOUT_DEFAULT: &str = "30s";
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long `push` and `start` wait for instances where `-t` is not given. Cloud Foundry: the
 /// default health check timeout, 60 s.
 pub(crate) const START_TIMEOUT_DEFAULT: &str = "60s";
+/// How long `evacuate` gives a cell where `--timeout` is not given. Diego: the rep's
+/// `evacuation_timeout`, 600 s.
+pub(crate) const EVACUATION_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
 /// A node that does not answer the question whether it is there in this time is passed over.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The first pause before a request is tried again, and the longest.

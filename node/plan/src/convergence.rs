@@ -46,7 +46,8 @@ pub(crate) fn overlooked(state: &State, at: Millis) -> Vec<Command> {
     let lrps = state.actual_lrps().filter_map(|row| due::of_actual_lrp(row));
     let tasks = state.tasks().filter_map(|task| due::of_task(task));
     let domains = state.domains().filter_map(|domain| due::of_domain(domain));
-    let all = lrps.chain(tasks).chain(domains);
+    let cells = state.cells().filter_map(|cell| due::of_cell(cell));
+    let all = lrps.chain(tasks).chain(domains).chain(cells);
     let due = all.filter(|(moment, _)| *moment <= at).map(|(_, due): (Millis, Due)| due.command());
     let missing = state.desired_lrps().flat_map(|desired| {
         let guid = &desired.process_guid;

@@ -10,6 +10,7 @@
 mod auction;
 pub mod cell;
 mod convergence;
+mod evacuation;
 pub mod limits;
 pub mod presence;
 pub mod report;

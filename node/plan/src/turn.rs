@@ -8,6 +8,7 @@ use model::{Command, Millis, Refusal, Stamp, State};
 
 use crate::auction;
 use crate::convergence;
+use crate::evacuation;
 use crate::limits::TURN_COMMANDS_MAX;
 use crate::presence::{self, Sightings};
 use crate::report::Report;
@@ -56,6 +57,7 @@ pub fn turn(
         presence::changes(state, sightings, now, settings.presence_ttl, &mut draft.due);
     draft.decide_all(gone_and_back);
     convergence::converge(&mut draft);
+    evacuation::recreate(&mut draft);
     let mut overlooked = 0;
     if look == Look::AtEverything && !draft.is_cut {
         let before = draft.commands.len();

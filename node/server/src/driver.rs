@@ -141,6 +141,7 @@ fn cell(config: &Config, capacity: model::Capacity) -> Cell {
         capacity,
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        intake: model::Intake::Open,
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),
         health: CellHealth::Present,

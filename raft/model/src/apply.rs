@@ -6,6 +6,7 @@
 mod cell;
 mod cluster;
 mod desired_lrp;
+mod evacuation;
 mod instance;
 mod placement;
 mod task;
@@ -134,6 +135,10 @@ impl Change<'_> {
             Command::RejectTaskOnCell { task_guid, cell_id, reason } => {
                 self.reject_task_on_cell(&task_guid, cell_id, &reason)
             }
+            Command::EvacuateCell { cell_id, timeout } => self.evacuate_cell(&cell_id, timeout),
+            Command::OpenCell { cell_id } => self.open_cell(&cell_id),
+            Command::RecreateLrp { process_guid, index } => self.recreate_lrp(process_guid, index),
+            Command::CloseCell { cell_id } => self.close_cell(&cell_id),
         }
     }
 }

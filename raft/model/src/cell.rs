@@ -27,6 +27,18 @@ pub struct Cell {
     /// The drivers whose volumes it can mount.
     pub volume_drivers: Vec<String>,
     pub health: CellHealth,
+    pub intake: Intake,
+}
+
+/// Whether a cell is given work. An operator's wish, kept whatever becomes of the cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intake {
+    #[default]
+    Open,
+    /// Nothing new comes, and what is there goes elsewhere, at the latest when the time is up.
+    Evacuating { until: Millis },
+    /// Nothing new comes, and nothing is there.
+    Closed,
 }
 
 /// A kind of root file system that a cell can run, by the scheme of its URL. Diego:
@@ -90,5 +102,11 @@ impl Cell {
     #[must_use]
     pub fn is_present(&self) -> bool {
         matches!(self.health, CellHealth::Present)
+    }
+
+    /// Whether something may be placed here.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.is_present() && self.intake == Intake::Open
     }
 }

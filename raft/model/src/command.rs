@@ -154,6 +154,26 @@ pub enum Command {
         cell_id: CellId,
         reason: String,
     },
+
+    // Evacuation: asked by a face, ended by the leader's turn.
+    /// Gives a cell no more work, and moves what is there elsewhere within `timeout`.
+    EvacuateCell {
+        cell_id: CellId,
+        timeout: Millis,
+    },
+    /// Gives a cell work again, whether its evacuation is over or not.
+    OpenCell {
+        cell_id: CellId,
+    },
+    /// Ends the running instance of an LRP that must not run twice, once all others run.
+    RecreateLrp {
+        process_guid: ProcessGuid,
+        index: u32,
+    },
+    /// The time of an evacuation is up: what is left on the cell ends.
+    CloseCell {
+        cell_id: CellId,
+    },
 }
 
 /// When, and in what order: the same on every node.

@@ -4,9 +4,10 @@
 //! the next one need not look at every row. Source: lifecycle.md sections 1.8, 3.3 and 6.
 
 use crate::actual_lrp::{ActualLrp, ActualState};
+use crate::cell::{Cell, Intake};
 use crate::command::Command;
 use crate::domain::Domain;
-use crate::id::{DomainName, ProcessGuid, TaskGuid};
+use crate::id::{CellId, DomainName, ProcessGuid, TaskGuid};
 use crate::limits::{TASK_COMPLETED_MAX, TASK_PENDING_MAX, TASK_RESOLVING_MAX};
 use crate::restart::{self, Restart};
 use crate::task::{Task, TaskState};
@@ -21,6 +22,7 @@ pub enum Due {
     DemoteResolvingTask(TaskGuid),
     ExpirePendingTask(TaskGuid),
     ExpireCompletedTask(TaskGuid),
+    CloseCell(CellId),
 }
 
 impl Due {
@@ -41,6 +43,7 @@ impl Due {
             Self::ExpireCompletedTask(task_guid) => {
                 Command::ExpireCompletedTask { task_guid: task_guid.clone() }
             }
+            Self::CloseCell(cell_id) => Command::CloseCell { cell_id: cell_id.clone() },
         }
     }
 }
@@ -76,6 +79,15 @@ pub fn of_task(task: &Task) -> Option<(Millis, Due)> {
         }
     };
     Some((last + Millis(1), due))
+}
+
+/// When the time of an evacuation is up.
+#[must_use]
+pub fn of_cell(cell: &Cell) -> Option<(Millis, Due)> {
+    match cell.intake {
+        Intake::Evacuating { until } => Some((until, Due::CloseCell(cell.cell_id.clone()))),
+        Intake::Open | Intake::Closed => None,
+    }
 }
 
 /// When a domain stops being fresh.

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actual_lrp::{ActualState, Presence};
+use crate::cell::Intake;
 use crate::due::{self, Due};
 use crate::id::{ActualLrpId, CellId, TaskGuid};
 use crate::state::{CellLoad, State, mebibytes};
@@ -21,6 +22,7 @@ pub fn check(state: &State) -> Result<(), String> {
     only_ordinary_rows_wait(state)?;
     each_placement_names_a_known_cell(state)?;
     each_instance_guid_is_used_once(state)?;
+    a_closed_cell_is_empty(state)?;
     derived_tables_follow_from_the_rows(state)
 }
 
@@ -71,6 +73,17 @@ fn each_instance_guid_is_used_once(state: &State) -> Result<(), String> {
     Ok(())
 }
 
+/// Nothing is left after an evacuation's end, and nothing comes (lifecycle.md section 4.2).
+fn a_closed_cell_is_empty(state: &State) -> Result<(), String> {
+    for (cell_id, load) in state.loads() {
+        let is_closed = state.cell(cell_id).is_some_and(|cell| cell.intake == Intake::Closed);
+        if is_closed && load.containers > 0 {
+            return Err(format!("the closed cell {cell_id} has {} containers", load.containers));
+        }
+    }
+    Ok(())
+}
+
 /// What is derived equals what would be derived anew.
 fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     let mut loads: BTreeMap<CellId, CellLoad> = BTreeMap::new();
@@ -90,6 +103,7 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
             unclaimed.insert((lrp.key.index, Reverse(lrp.memory_mb), lrp.key.process_guid.clone()));
         }
     }
+    due.extend(state.cells().filter_map(|it| due::of_cell(it)));
     due.extend(state.actual_lrps().filter_map(|it| due::of_actual_lrp(it)));
     due.extend(state.tasks().filter_map(|it| due::of_task(it)));
     for task in state.tasks() {

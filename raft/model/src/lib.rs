@@ -40,7 +40,7 @@ pub use actual_lrp::{
     ActualLrp, ActualLrpKey, ActualState, InstanceKey, NetInfo, PortMapping, Presence,
 };
 pub use apply::{Applied, apply, apply_proposal};
-pub use cell::{Capacity, Cell, CellHealth, RootfsProvider};
+pub use cell::{Capacity, Cell, CellHealth, Intake, RootfsProvider};
 pub use command::{Command, Outcome, Proposal, Stamp};
 pub use desired_lrp::{DesiredLrp, DesiredLrpUpdate, ModificationTag};
 pub use domain::Domain;

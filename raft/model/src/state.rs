@@ -372,7 +372,13 @@ impl State {
 
     pub(crate) fn put_cell(&mut self, cell: Arc<Cell>) {
         self.journal.push(RowKey::Cell(cell.cell_id.clone()));
-        self.cells.insert(cell.cell_id.clone(), cell);
+        let before = self.cells.insert(cell.cell_id.clone(), Arc::clone(&cell));
+        if let Some(due) = before.as_deref().and_then(due::of_cell) {
+            self.due.remove(&due);
+        }
+        if let Some(due) = due::of_cell(&cell) {
+            self.due.insert(due);
+        }
     }
 
     pub(crate) fn put_domain(&mut self, domain: Arc<Domain>) {

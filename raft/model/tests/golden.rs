@@ -124,6 +124,10 @@ fn number(command: &Command) -> u8 {
         Command::StartTask { .. } => 27,
         Command::CompleteTask { .. } => 28,
         Command::RejectTaskOnCell { .. } => 29,
+        Command::EvacuateCell { .. } => 30,
+        Command::OpenCell { .. } => 31,
+        Command::RecreateLrp { .. } => 32,
+        Command::CloseCell { .. } => 33,
     }
 }
 
@@ -214,6 +218,10 @@ fn commands() -> Vec<Command> {
             result: "42".to_owned(),
         },
         Command::RejectTaskOnCell { task_guid: task_guid(), cell_id: cell_id(), reason: reason() },
+        Command::EvacuateCell { cell_id: cell_id(), timeout: Millis::from_secs(600) },
+        Command::OpenCell { cell_id: cell_id() },
+        Command::RecreateLrp { process_guid: process_guid(), index },
+        Command::CloseCell { cell_id: cell_id() },
     ]
 }
 
@@ -602,6 +610,7 @@ fn cell(health: CellHealth) -> Cell {
         capacity: Capacity { memory_mb: 16_384, disk_mb: 1 << 20, containers: 250 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        intake: model::Intake::Open,
         placement_tags: vec!["ssd".to_owned()],
         optional_placement_tags: vec!["gpu".to_owned()],
         health,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use model::desired_lrp::UpdateStrategy;
 use model::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -30,7 +31,7 @@ struct Round {
     steps: Vec<Step>,
 }
 
-const KINDS: u8 = 38;
+const KINDS: u8 = 46;
 
 fn histories() -> impl Strategy<Value = Vec<Round>> {
     let step = (0..KINDS, 0..3_u8, 0..5_u8, 0..4_u8, 0..4_u8, prop::bool::weighted(0.8)).prop_map(
@@ -86,8 +87,8 @@ struct Run {
 }
 
 impl Run {
-    /// A cluster of three cells with one app, of which an instance has crashed twice: what random
-    /// steps would take long to get to.
+    /// A cluster of three cells with an app of which an instance has crashed twice, and one that
+    /// runs and must not run twice: what random steps would take long to get to.
     fn new() -> Self {
         let mut run = Self { replica: Replica::default(), now: Millis(1_000_000) };
         run.accept(Command::InitCluster { salt: 0xfeed });
@@ -103,6 +104,12 @@ impl Run {
             let (key, instance) = step(0).placement(&run.replica.state);
             run.accept(Command::CrashLrp { key, instance, reason: "no".to_owned() });
         }
+        let step = Step { app: 2, index: 1, ..step(1) };
+        run.accept(Command::DesireLrp { desired_lrp: Box::new(step.desired_lrp()) });
+        let (process_guid, cell_id) = (step.app(), step.cell());
+        run.accept(Command::PlaceLrp { process_guid, index: 0, cell_id });
+        let (key, instance) = step.placement(&run.replica.state);
+        run.accept(Command::StartLrp { key, instance, net_info: step.net_info() });
         run
     }
 
@@ -146,7 +153,7 @@ proptest! {
                     && before != state
                 {
                     let (load, room) = (state.load(&cell_id).unwrap(), state.cell(&cell_id).unwrap());
-                    prop_assert!(room.is_present());
+                    prop_assert!(room.takes_work());
                     prop_assert!(load.containers <= room.capacity.containers);
                     prop_assert!(load.memory_mb <= room.capacity.memory_mb.into());
                     prop_assert!(load.disk_mb <= room.capacity.disk_mb.into());
@@ -320,7 +327,7 @@ fn histories_get_every_command_accepted_and_refused() {
 }
 
 /// How many kinds of commands there are: as many as [`Step::decide`] can decide.
-const COMMANDS: usize = 30;
+const COMMANDS: usize = 34;
 
 fn name(command: &Command) -> String {
     format!("{command:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned()
@@ -414,6 +421,31 @@ impl Step {
                 let (failed, result) = (self.name > 1, "42".to_owned());
                 Command::CompleteTask { task_guid, cell_id, failed, failure_reason: reason, result }
             }
+            38 | 39 => {
+                let timeout = Millis::from_secs(60 * u64::from(self.index));
+                Command::EvacuateCell { cell_id, timeout }
+            }
+            40 => Command::OpenCell { cell_id },
+            41 | 42 => {
+                let evacuated = state.cells().filter(|cell| cell.intake != Intake::Open);
+                let cell_id =
+                    self.pick(evacuated.map(|cell| cell.cell_id.clone()), || cell_id.clone());
+                Command::CloseCell { cell_id }
+            }
+            43..=45 => {
+                let is_evacuated = |row: &&ActualLrp| {
+                    let on = row.instance().and_then(|on| state.cell(&on.cell_id));
+                    on.is_some_and(|cell| cell.intake != Intake::Open)
+                };
+                let running = state.actual_lrps().map(|row| &**row).filter(|row| row.is_running());
+                let running =
+                    running.filter(is_evacuated).filter(|row| row.key.process_guid == "c".into());
+                let (process_guid, index) = self
+                    .pick(running.map(|row| (row.key.process_guid.clone(), row.key.index)), || {
+                        (process_guid.clone(), index)
+                    });
+                Command::RecreateLrp { process_guid, index }
+            }
             _ => {
                 let (task_guid, cell_id) = self.placed_task(state, task_guid);
                 Command::RejectTaskOnCell { task_guid, cell_id, reason }
@@ -479,6 +511,9 @@ impl Step {
             routes: BTreeMap::new(),
             annotation: String::new(),
             placement_tags: Vec::new(),
+            // Those of "c" must not run twice.
+            update_strategy: [UpdateStrategy::Rolling, UpdateStrategy::Recreate]
+                [usize::from(self.app == 2)],
             ..DesiredLrp::default()
         }
     }
@@ -507,6 +542,7 @@ impl Step {
             },
             rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
             volume_drivers: Vec::new(),
+            intake: model::Intake::Open,
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
             health: CellHealth::Present,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Command;
+use model::{Command, Intake};
 use openraft_rt::AsyncRuntime;
 use replica::NodeId;
 use replica::status::Role;
@@ -22,6 +22,7 @@ use crate::network::Weather;
 use crate::runtime::{self, SimRuntime};
 
 const NAME: &str = "comes right";
+const EMPTIES: &str = "an evacuated cell is soon empty";
 
 impl World {
     /// Mends everything and waits. Returns how long it took, or none if it did not come right.
@@ -44,6 +45,8 @@ impl World {
         let came_right = SimRuntime::timeout(limits::HEAL_MAX, self.come_right()).await;
         if came_right.is_ok() && self.scope == Scope::Nodes {
             self.converge().await;
+            self.empty_each().await;
+            self.settle().await;
         }
         let took = runtime::true_time() - began;
         if self.broken() {
@@ -80,6 +83,17 @@ impl World {
         }
     }
 
+    /// Waits until all members show the last entry agreed, and the checkers know that it is.
+    async fn settle(&self) {
+        let until = runtime::true_time() + limits::HEAL_MAX;
+        while !self.broken() && !self.members().is_some_and(|members| self.agree(&members)) {
+            if runtime::true_time() > until {
+                self.violated(NAME, format!("nothing is asked, and still: {}", self.describe()));
+            }
+            Self::pause(limits::HEAL_LOOK).await;
+        }
+    }
+
     /// Waits until what runs is what is desired.
     async fn converge(&self) {
         let limit = match self.sabotage {
@@ -88,6 +102,7 @@ impl World {
         };
         let until = runtime::true_time() + limit;
         while !self.broken() {
+            self.open_all().await;
             let Err(what) = converged::check(&self.checker().agreed_state(), &self.cells()) else {
                 return self.check_that_events_told_all();
             };
@@ -96,6 +111,55 @@ impl World {
                 self.violated(converged::NAME, format!("not within {limit_s} s: {what}"));
             }
             Self::pause(limits::HEAL_LOOK).await;
+        }
+    }
+
+    /// Upgrades the cluster as its operator would on a good day: each cell in turn is empty before
+    /// its time is up, and all runs as desired when it has work again.
+    async fn empty_each(&self) {
+        for id in self.up() {
+            let evacuate =
+                Command::EvacuateCell { cell_id: cell_id(id), timeout: limits::EVACUATION_TIMEOUT };
+            self.insist(id, evacuate).await;
+            let until = runtime::true_time() + limits::EVACUATE_MAX;
+            while !self.broken() && !self.is_empty(id) {
+                if runtime::true_time() > until {
+                    let limit_s = limits::EVACUATE_MAX.as_secs();
+                    self.violated(EMPTIES, format!("cell {id} has work after {limit_s} s"));
+                }
+                Self::pause(limits::HEAL_LOOK).await;
+            }
+            self.insist(id, Command::OpenCell { cell_id: cell_id(id) }).await;
+        }
+        self.converge().await;
+    }
+
+    /// As long as it takes, in good weather.
+    async fn insist(&self, id: NodeId, command: Command) {
+        while !self.broken() && !self.order(id, command.clone()).await {
+            Self::pause(limits::HEAL_LOOK).await;
+        }
+    }
+
+    /// Has a command agreed and accepted through node `id`, as an operator who can wait.
+    pub(super) async fn order(&self, id: NodeId, command: Command) -> bool {
+        let proposal = self.proposal(id, vec![command]);
+        self.propose(id, proposal, limits::OPERATOR_PATIENCE).await
+    }
+
+    /// Whether nothing is placed on a node's cell, as far as all agree.
+    pub(super) fn is_empty(&self, id: NodeId) -> bool {
+        let state = self.checker().agreed_state();
+        state.load(&cell_id(id)).is_none_or(|load| load.containers == 0)
+    }
+
+    /// Gives all cells work again: what was ordered before everything was mended.
+    async fn open_all(&self) {
+        let Some(leader) = self.leader() else { return };
+        let state = self.checker().agreed_state();
+        for cell in state.cells().filter(|cell| cell.intake != Intake::Open) {
+            let open = Command::OpenCell { cell_id: cell.cell_id.clone() };
+            self.order(leader.id(), open).await;
         }
     }
 

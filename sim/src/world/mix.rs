@@ -78,6 +78,10 @@ pub struct Weights {
     pub kill: u64,
     /// Members come, go, are promoted or demoted.
     pub members: u64,
+    /// A cell is evacuated, or given work again.
+    pub evacuate: u64,
+    /// The whole cluster is upgraded, node after node.
+    pub upgrade: u64,
 }
 
 impl Mix {
@@ -103,6 +107,8 @@ impl Mix {
                 change: *rng.pick(&[0, 1]),
                 kill: 0,
                 members: *rng.pick(&[0, 0, 2]),
+                evacuate: 0,
+                upgrade: 0,
             },
             snapshot_entries,
             snapshot_entries_kept: rng.below(snapshot_entries),
@@ -115,6 +121,8 @@ impl Mix {
         self.habits = Habits::draw(rng);
         self.weights.kill = *rng.pick(&[0, 1, 4]);
         self.weights.members = 0;
+        self.weights.evacuate = *rng.pick(&[0, 1, 3]);
+        self.weights.upgrade = *rng.pick(&[0, 1]);
     }
 
     /// What replica `id` is told.

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::{Command, Millis};
 use replica::NodeId;
 use replica::membership::ChangeError;
 
 use super::World;
 use super::node::{SimReplica, address};
+use super::surroundings::cell_id;
 use crate::disk::Wear;
 use crate::limits;
 use crate::network::{Links, Weather};
@@ -32,6 +34,8 @@ enum Fault {
     Change,
     Kill,
     Members,
+    Evacuate,
+    Upgrade,
 }
 
 impl Nemesis {
@@ -54,6 +58,8 @@ impl Nemesis {
                 Fault::Change => self.change(),
                 Fault::Kill => self.kill(),
                 Fault::Members => self.members(),
+                Fault::Evacuate => self.evacuate(),
+                Fault::Upgrade => self.upgrade(),
             }
         }
     }
@@ -68,6 +74,8 @@ impl Nemesis {
             (weights.change, Fault::Change),
             (weights.kill, Fault::Kill),
             (weights.members, Fault::Members),
+            (weights.evacuate, Fault::Evacuate),
+            (weights.upgrade, Fault::Upgrade),
         ];
         let mut draw = self.rng.below(faults.iter().map(|(weight, _)| weight).sum());
         for (weight, fault) in faults {
@@ -243,6 +251,48 @@ impl Nemesis {
         }));
     }
 
+    /// Some operator empties a cell, or gives one work again.
+    fn evacuate(&mut self) {
+        let cell_id = cell_id(*self.rng.pick(&self.all()));
+        let command = if self.rng.chance(HALF) {
+            Command::EvacuateCell { cell_id, timeout: evacuation_timeout(&mut self.rng) }
+        } else {
+            Command::OpenCell { cell_id }
+        };
+        let (world, through) = (self.world.clone(), *self.rng.pick(&self.all()));
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            world.order(through, command).await;
+        }));
+    }
+
+    /// Empties each node, starts it anew and gives it work again, one after the other; two such
+    /// operators at a time know nothing of each other.
+    fn upgrade(&mut self) {
+        runtime::event("upgrade_began", &[]);
+        let (world, nodes) = (self.world.clone(), self.all());
+        let timeout = evacuation_timeout(&mut self.rng);
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            for id in nodes {
+                let evacuate = Command::EvacuateCell { cell_id: cell_id(id), timeout };
+                if !world.order(id, evacuate).await {
+                    return; // an operator's script gives up at the first failure
+                }
+                while !world.is_empty(id) {
+                    if world.is_quiet() {
+                        return;
+                    }
+                    World::pause(limits::HEAL_LOOK).await;
+                }
+                world.reboot(id, Duration::from_secs(1));
+                let open = Command::OpenCell { cell_id: cell_id(id) };
+                while !world.is_quiet() && !world.order(id, open.clone()).await {
+                    World::pause(limits::HEAL_LOOK).await;
+                }
+            }
+            runtime::event("upgrade_done", &[]);
+        }));
+    }
+
     fn ask<F>(
         &self,
         leader: &SimReplica,
@@ -255,6 +305,11 @@ impl Nemesis {
             tell(what, &change(replica).await);
         }));
     }
+}
+
+/// Too short for most, long enough for many, or longer than a run.
+fn evacuation_timeout(rng: &mut Rng) -> Millis {
+    Millis::from_secs(*rng.pick(&[1, 15, 120]))
 }
 
 fn tell(what: &'static str, changed: &Result<(), ChangeError>) {

@@ -62,6 +62,7 @@ pub(crate) fn cell(id: NodeId) -> Cell {
         capacity: Capacity { memory_mb: 8192, disk_mb: 8192, containers: 250 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
         volume_drivers: Vec::new(),
+        intake: model::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,

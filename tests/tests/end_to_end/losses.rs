@@ -1,11 +1,13 @@
-//! What is lost: processes, nodes, the leader, the whole cluster.
+//! What is lost or taken away: processes, nodes, the leader, the whole cluster.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use tests::cluster::{Cluster, SAMPLE};
+use tests::cluster::{Cluster, Instance, SAMPLE};
 use tests::eventually;
+use tests::host::http_get;
 
 #[test]
 fn a_killed_process_is_restarted() {
@@ -191,4 +193,68 @@ fn leadership_goes_where_it_is_asked_to() {
     }
     let said = cluster.fails(&["cluster", "transfer-leadership", "node-9"]);
     assert!(said.contains("node-9 is no member"), "{said}");
+}
+
+#[test]
+fn instances_of_evacuated_cells_answer_until_others_do() {
+    const INSTANCES: usize = 6;
+    let cluster = Cluster::start();
+    let words = ["push", "hello", "-o", SAMPLE, "-m", "32M", "-k", "32M", "-i", "6"];
+    let _ = cluster.done(&words);
+    let _ = cluster.answers("hello", INSTANCES);
+    std::thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel();
+        let routed = &cluster;
+        let load = scope.spawn(move || {
+            routed.host().in_network(|| answered_until(routed, "hello", INSTANCES, stopped))
+        });
+        for cell_id in ["node-2", "node-3", "node-1"].repeat(2) {
+            let told = cluster.done(&["evacuate", cell_id]);
+            assert!(told.contains(&format!("{cell_id} is empty")), "{told}");
+            let emptied = cell(&cluster, cell_id);
+            assert_eq!(emptied["intake"], "evacuating", "{emptied}");
+            assert_eq!(emptied["lrps"], 0, "{emptied}");
+            let moved = cluster.instances("hello", INSTANCES);
+            assert!(moved.iter().all(|instance| instance.cell_id != cell_id), "{moved:?}");
+            let _ = cluster.done(&["evacuate", cell_id, "--cancel"]);
+            assert_eq!(cell(&cluster, cell_id)["intake"], "open");
+            assert_eq!(cluster.instances("hello", INSTANCES), moved, "what moved stays");
+        }
+        drop(stop);
+        let answered = load.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        assert!(answered > INSTANCES * 10, "{answered} requests are no load");
+    });
+    let _ = cluster.done(&["scale", "hello", "-i", "9"]);
+    let spread = cluster.instances("hello", 9);
+    assert!(spread.iter().any(|instance| instance.cell_id == "node-1"), "{spread:?}");
+}
+
+/// As a router on the machine's network does: asks each index in turn, by a table that may be as old as one round; where
+/// that table's instance does not answer, by a new one. Returns how many were answered.
+///
+/// # Panics
+///
+/// A request is lost: nobody who runs, as the new table has it, answers for its index.
+fn answered_until(cluster: &Cluster, app: &str, count: usize, stopped: Receiver<()>) -> usize {
+    let ask = |table: &[Instance], index: usize| {
+        let mut those = table.iter().filter(|instance| instance.index == index as u64);
+        those.any(|instance| http_get(instance.address, "/").is_ok())
+    };
+    let mut answered = 0;
+    while stopped.try_recv() == Err(TryRecvError::Empty) {
+        let table = cluster.running(app);
+        for index in (0..5).flat_map(|_| 0..count) {
+            if !ask(&table, index) {
+                let (old, table) = (&table, cluster.running(app));
+                assert!(ask(&table, index), "{app}/{index}: lost\n{old:?}\n{table:?}");
+            }
+            answered += 1;
+        }
+    }
+    answered
+}
+
+fn cell(cluster: &Cluster, cell_id: &str) -> serde_json::Value {
+    let cells = cluster.json(&["cells"]);
+    cells.into_iter().find(|cell| cell["cell_id"] == cell_id).expect("it is a cell")
 }

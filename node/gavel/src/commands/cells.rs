@@ -1,6 +1,7 @@
 //! `cells`: where containers run, and what is left of each.
 
 use clap::Args;
+use model::Intake;
 
 use super::Freshness;
 use crate::cli::Caller;
@@ -45,10 +46,13 @@ impl Cells {
                         let used = if used == 0 { "0M".to_owned() } else { units::mebibytes(used) };
                         format!("{used} of {}", units::mebibytes(u64::from(total)))
                     };
-                    let state = if cell.is_present() {
-                        output::Cell::styled(Style::Good, "present")
-                    } else {
-                        output::Cell::styled(Style::Bad, "missing")
+                    let state = match (cell.is_present(), cell.intake) {
+                        (false, _) => output::Cell::styled(Style::Bad, "missing"),
+                        (true, Intake::Open) => output::Cell::styled(Style::Good, "present"),
+                        (true, Intake::Evacuating { .. }) => {
+                            output::Cell::styled(Style::Wait, "evacuating")
+                        }
+                        (true, Intake::Closed) => output::Cell::styled(Style::Wait, "closed"),
                     };
                     table.row([
                         cell.cell_id.as_str().into(),

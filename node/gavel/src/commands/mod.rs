@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 pub(crate) mod delete;
 pub(crate) mod desired_lrps;
 pub(crate) mod domains;
+pub(crate) mod evacuate;
 pub(crate) mod feature_flags;
 pub(crate) mod logs;
 pub(crate) mod push;

@@ -1,6 +1,6 @@
 //! Everything that changes something, except `push`.
 
-use model::FeatureFlag;
+use model::{Command, FeatureFlag};
 
 use crate::fake::Fake;
 
@@ -128,5 +128,75 @@ fn flags_and_leadership() {
     assert_eq!(
         failed,
         "1: error: node-9 is no member of the cluster; there are: node-1, node-2, node-3\n"
+    );
+}
+
+fn on_node_1(fake: &Fake) -> u32 {
+    fake.with(|cluster| cluster.state.load(&"node-1".into()).map_or(0, |load| load.containers))
+}
+
+#[test]
+fn an_evacuated_cell_is_empty_until_it_is_given_back() {
+    let fake = with_hello();
+    assert_eq!(on_node_1(&fake), 1);
+    let cancel = "give it work again with: gavel evacuate node-1 --cancel";
+    let empty = format!("node-1 is empty; {cancel}\n");
+    assert_eq!(fake.type_in("evacuate node-1").ok(), empty);
+    assert_eq!(on_node_1(&fake), 0);
+    assert_eq!(fake.type_in("evacuate node-1 --timeout 20m").ok(), empty, "nothing is there");
+    assert!(fake.type_in("cells").ok().contains("node-1   evacuating"));
+    fake.type_in("scale hello -i 5").ok();
+    assert_eq!(on_node_1(&fake), 0);
+    assert_eq!(fake.type_in("evacuate node-1 --cancel").ok(), "node-1 is given work again\n");
+    fake.type_in("scale hello -i 6").ok();
+    assert_eq!(on_node_1(&fake), 1);
+    let failed = fake.type_in("evacuate node-9").failed();
+    assert_eq!(failed, "1: error: ResourceNotFound: cell node-9 could not be found\n");
+}
+
+/// An evacuation for which there is something to wait, and what happens meanwhile.
+fn evacuate_while(fake: &Fake, line: &str, happens: impl FnOnce()) -> String {
+    std::thread::scope(|scope| {
+        let evacuates = scope.spawn(|| fake.type_in(line).failed());
+        let evacuating = || fake.with(|cluster| cluster.asked.contains(&"evacuate_cell"));
+        while !evacuating() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // Long enough for a look at what is there.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        happens();
+        evacuates.join().unwrap()
+    })
+}
+
+#[test]
+fn an_evacuation_tells_what_the_end_of_its_time_took() {
+    let fake = with_hello();
+    fake.with(|cluster| cluster.holds = true);
+    let failed = evacuate_while(&fake, "evacuate node-1 --timeout 1s", || {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let cell_id = "node-1".into();
+        fake.with(|cluster| cluster.apply(Command::CloseCell { cell_id })).unwrap();
+    });
+    assert_eq!(
+        failed,
+        "1: node-1: 1 instance left\n\
+         error: node-1: not empty after 1s; ended there: 1 instance\n\
+         the cell is empty now, and gets no work before: gavel evacuate node-1 --cancel\n"
+    );
+    assert!(fake.type_in("cells").ok().contains("node-1   closed"));
+}
+
+#[test]
+fn an_evacuation_that_somebody_ends_says_so() {
+    let fake = with_hello();
+    fake.with(|cluster| cluster.holds = true);
+    let failed = evacuate_while(&fake, "evacuate node-1", || {
+        fake.type_in("evacuate node-1 --cancel").ok();
+    });
+    assert_eq!(
+        failed,
+        "1: node-1: 1 instance left\n\
+         error: node-1 was given work again by somebody else\n"
     );
 }

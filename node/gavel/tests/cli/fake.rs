@@ -147,6 +147,7 @@ impl Cluster {
                 capacity: Capacity { memory_mb: 1024, disk_mb: 4096, containers: 100 },
                 rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
                 volume_drivers: Vec::new(),
+                intake: model::Intake::Open,
                 placement_tags: Vec::new(),
                 optional_placement_tags: Vec::new(),
                 health: CellHealth::Present,
@@ -439,6 +440,20 @@ impl Admin for Face {
             };
             Ok(cluster.state.cells().map(status).collect())
         })
+    }
+
+    async fn evacuate_cell(
+        self,
+        _: Context,
+        cell_id: CellId,
+        timeout_ms: u64,
+    ) -> Result<(), Error> {
+        let timeout = Millis(timeout_ms);
+        self.change("evacuate_cell", Command::EvacuateCell { cell_id, timeout }).await
+    }
+
+    async fn open_cell(self, _: Context, cell_id: CellId) -> Result<(), Error> {
+        self.change("open_cell", Command::OpenCell { cell_id }).await
     }
 
     async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {

@@ -56,6 +56,7 @@ fn every_command_is_listed_and_has_an_example() {
             "domains",
             "set-domain",
             "cells",
+            "evacuate",
             "cluster",
             "completion",
             "version",

@@ -161,11 +161,22 @@ fn wait(why: String, help: String) -> Wait {
 }
 
 fn absent(state: &State) -> String {
-    let missing: Vec<String> = state.cells().map(|cell| cell.cell_id.to_string()).collect();
-    if missing.is_empty() {
-        "no cell has registered yet: start one".to_owned()
-    } else {
-        format!("all cells are missing, start one of: {}", listed(missing.into_iter()))
+    let names = |is_wanted: fn(&Cell) -> bool| {
+        let wanted = state.cells().filter(|cell| is_wanted(cell));
+        wanted.map(|cell| cell.cell_id.to_string()).collect::<Vec<String>>()
+    };
+    let (missing, evacuated) = (names(|cell| !cell.is_present()), names(Cell::is_present));
+    match (missing.is_empty(), evacuated.is_empty()) {
+        (true, true) => "no cell has registered yet: start one".to_owned(),
+        (false, true) => {
+            format!("all cells are missing, start one of: {}", listed(missing.into_iter()))
+        }
+        (_, false) => {
+            format!(
+                "all present cells are evacuated, open one of: {}",
+                listed(evacuated.into_iter())
+            )
+        }
     }
 }
 

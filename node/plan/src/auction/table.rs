@@ -1,4 +1,4 @@
-//! The present cells during one auction, with running totals of what is taken.
+//! The cells that take work, during one auction, with running totals of what is taken.
 //!
 //! Cells that only differ in what is taken of them stand on one shelf, ordered by load: on a shelf
 //! the emptier cell is the better one for every container, so that looking for a place takes the
@@ -64,7 +64,7 @@ struct Kind<'a> {
 impl<'a> Table<'a> {
     pub(super) fn new(state: &'a State, settings: &Settings, has_tasks: bool) -> Self {
         let cells: Vec<&Cell> =
-            state.cells().map(AsRef::as_ref).filter(|cell| cell.is_present()).collect();
+            state.cells().map(AsRef::as_ref).filter(|cell| cell.takes_work()).collect();
         let zone_names: BTreeSet<&str> = cells.iter().map(|cell| cell.zone.as_str()).collect();
         let zone_of: BTreeMap<&str, Zone> =
             zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();

@@ -12,6 +12,7 @@
 //! | `crash NAME/INDEX`, `gone NAME/INDEX` | its cell says that it crashed, or is no more |
 //! | `fail-to-make TASK`, `finish TASK`, `resolve TASK` | as their commands |
 //! | `heard CELL…`, `wait MILLIS` | what the leader hears, and how time goes on |
+//! | `evacuate CELL`, `open CELL` | as their commands, with ten minutes |
 //! | `settings [starting= maximum= pack=]` | the auction's weights in thousandths, and its limit |
 //! | `turn` | plans, shows the plan and its report, and applies it |
 //! | `rows` | shows where everything is |
@@ -163,6 +164,11 @@ impl World {
                     self.sightings.hear((*cell).into(), self.now);
                 }
             }
+            "evacuate" => {
+                let (cell_id, timeout) = (statement.noun(0).into(), Millis::from_secs(600));
+                self.accept(Command::EvacuateCell { cell_id, timeout });
+            }
+            "open" => self.accept(Command::OpenCell { cell_id: statement.noun(0).into() }),
             "settings" => {
                 let all = &mut self.settings;
                 all.starting_container_weight =
@@ -289,6 +295,10 @@ impl<'a> Statement<'a> {
     fn app(&self) -> DesiredLrp {
         DesiredLrp {
             instances: self.number("instances", 1),
+            update_strategy: match self.settings.get("update") {
+                Some(&"recreate") => model::desired_lrp::UpdateStrategy::Recreate,
+                _ => model::desired_lrp::UpdateStrategy::Rolling,
+            },
             memory_mb: self.number("memory", 100),
             disk_mb: self.number("disk", 100),
             rootfs: self.rootfs(),
@@ -318,6 +328,7 @@ pub(crate) fn cell(name: &str) -> Cell {
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 10 },
         rootfs_providers: vec![RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        intake: model::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,

@@ -270,6 +270,19 @@ impl Admin for AdminFace {
         Ok(state.cells().map(status).collect())
     }
 
+    async fn evacuate_cell(
+        self,
+        _: Context,
+        cell_id: CellId,
+        timeout_ms: u64,
+    ) -> Result<(), Error> {
+        self.change(Command::EvacuateCell { cell_id, timeout: Millis(timeout_ms) }).await
+    }
+
+    async fn open_cell(self, _: Context, cell_id: CellId) -> Result<(), Error> {
+        self.change(Command::OpenCell { cell_id }).await
+    }
+
     async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {
         let parsed = if image.starts_with("docker:") {
             Reference::from_rootfs(&image)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Change;
 use crate::actual_lrp::{ActualLrp, ActualState, Presence};
-use crate::cell::{Cell, CellHealth};
+use crate::cell::{Cell, CellHealth, Intake};
 use crate::event::Event;
 use crate::id::{ActualLrpId, CellId, TaskGuid};
 use crate::refusal::Refusal;
@@ -15,7 +15,8 @@ use crate::validate;
 impl Change<'_> {
     pub(super) fn register_cell(&mut self, cell: Cell) -> Result<(), Refusal> {
         validate::cell(&cell)?;
-        let cell = Cell { health: CellHealth::Present, ..cell };
+        let intake = self.state.cell(&cell.cell_id).map_or(Intake::Open, |known| known.intake);
+        let cell = Cell { health: CellHealth::Present, intake, ..cell };
         let was_missing = match self.state.cell(&cell.cell_id) {
             Some(known) if **known == cell => return Ok(()),
             Some(known) => !known.is_present(),
@@ -78,17 +79,24 @@ impl Change<'_> {
         self.put_unclaimed(&desired, row.key.index);
     }
 
-    /// The suspects of a returned cell were alive all along; their replacements are not needed.
+    /// The suspects of a returned cell were alive all along; their replacements are not needed,
+    /// unless the cell is being emptied.
     fn promote_suspects(&mut self, cell_id: &CellId) {
+        let intake = self.state.cell(cell_id).map_or(Intake::Open, |cell| cell.intake);
         for row in self.rows_on(cell_id) {
-            if row.presence == Presence::Suspect {
-                self.remove_row(&ActualLrpId { presence: Presence::Ordinary, ..row.id() });
-                self.change_presence(&row, Presence::Ordinary);
+            match intake {
+                _ if row.presence != Presence::Suspect => {}
+                Intake::Open => {
+                    self.remove_row(&ActualLrpId { presence: Presence::Ordinary, ..row.id() });
+                    self.change_presence(&row, Presence::Ordinary);
+                }
+                Intake::Evacuating { .. } => self.evacuate_suspect(&row),
+                Intake::Closed => self.remove_row(&row.id()),
             }
         }
     }
 
-    fn change_presence(&mut self, before: &Arc<ActualLrp>, presence: Presence) {
+    pub(super) fn change_presence(&mut self, before: &Arc<ActualLrp>, presence: Presence) {
         let after = Arc::new(ActualLrp { presence, ..ActualLrp::clone(before) });
         self.state.remove_actual_lrp(&before.id());
         self.state.put_actual_lrp(Arc::clone(&after));
@@ -101,16 +109,16 @@ impl Change<'_> {
         self.events.push(Event::CellChanged(cell));
     }
 
-    fn known_cell(&self, cell_id: &CellId) -> Result<Arc<Cell>, Refusal> {
+    pub(super) fn known_cell(&self, cell_id: &CellId) -> Result<Arc<Cell>, Refusal> {
         self.state.cell(cell_id).cloned().ok_or_else(|| Refusal::CellNotFound(cell_id.clone()))
     }
 
-    fn rows_on(&self, cell_id: &CellId) -> Vec<Arc<ActualLrp>> {
+    pub(super) fn rows_on(&self, cell_id: &CellId) -> Vec<Arc<ActualLrp>> {
         let Some(load) = self.state.load(cell_id) else { return Vec::new() };
         load.lrps.iter().filter_map(|id| self.state.actual_lrp(id).cloned()).collect()
     }
 
-    fn tasks_on(&self, cell_id: &CellId) -> Vec<TaskGuid> {
+    pub(super) fn tasks_on(&self, cell_id: &CellId) -> Vec<TaskGuid> {
         let Some(load) = self.state.load(cell_id) else { return Vec::new() };
         load.tasks.iter().cloned().collect()
     }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::Change;
-use crate::actual_lrp::Presence;
 use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate, ModificationTag};
 use crate::event::Event;
 use crate::id::{ActualLrpId, Epoch, InstanceGuid, ProcessGuid};
@@ -90,12 +89,12 @@ impl Change<'_> {
         InstanceGuid::mint(self.state.cluster().salt, self.stamp.log_index, self.stamp.position)
     }
 
-    /// Evacuating copies are left to their evacuation.
+    /// Evacuating copies as well: nobody wants their replacement any more.
     fn remove_rows_from(&mut self, guid: &ProcessGuid, first_index: u32) {
         let surplus: Vec<ActualLrpId> = self
             .state
             .actual_lrps_of(guid)
-            .filter(|lrp| lrp.key.index >= first_index && lrp.presence != Presence::Evacuating)
+            .filter(|lrp| lrp.key.index >= first_index)
             .map(|lrp| lrp.id())
             .collect();
         for id in surplus {

@@ -81,6 +81,10 @@ impl Change<'_> {
                 Restart::At(_) | Restart::Never => ActualState::Crashed,
             };
         });
+        // A replacement that keeps crashing lets the copy go (lifecycle.md section 4.2).
+        if restart::after_crash(count, now) != Restart::Now {
+            self.remove_row(&ActualLrpId { presence: Presence::Evacuating, ..row.id() });
+        }
         Ok(())
     }
 

@@ -94,7 +94,7 @@ impl Change<'_> {
     pub(super) fn check_room(&self, cell_id: &CellId, need: &Need) -> Result<(), Refusal> {
         let cell =
             self.state.cell(cell_id).ok_or_else(|| Refusal::CellNotFound(cell_id.clone()))?;
-        if !cell.is_present() {
+        if !cell.takes_work() {
             return Err(Refusal::CellNotPresent(cell_id.clone()));
         }
         let (memory, disk, containers) = self

@@ -222,6 +222,14 @@ impl Change<'_> {
         }
     }
 
+    /// What had not started goes elsewhere; what had runs on.
+    pub(super) fn take_back_task(&mut self, task_guid: &TaskGuid) {
+        let task = self.task(task_guid).expect("a cell's load names tasks that exist");
+        if let TaskState::Pending { .. } = task.state {
+            self.move_task(&task, TaskState::Pending { placed_on: None });
+        }
+    }
+
     fn task(&self, task_guid: &TaskGuid) -> Result<Arc<Task>, Refusal> {
         self.state.task(task_guid).cloned().ok_or_else(|| Refusal::TaskNotFound(task_guid.clone()))
     }

@@ -1,6 +1,8 @@
 //! Apply, command by command: given a state, when a command comes, expect these events or this
 //! refusal. After each command the invariants hold, and a refusal has changed nothing.
 
+mod evacuation;
+
 use std::net::Ipv4Addr;
 
 use expect_test::{Expect, expect};
@@ -111,7 +113,12 @@ fn tell(event: &Event) -> String {
             format!("task changed {} -> {}", task(before), task(after))
         }
         Event::TaskRemoved(t) => format!("task removed {}", task(t)),
-        Event::CellChanged(cell) => format!("cell {} {:?}", cell.cell_id, cell.health),
+        Event::CellChanged(cell) => match cell.intake {
+            Intake::Open => format!("cell {} {:?}", cell.cell_id, cell.health),
+            intake @ (Intake::Evacuating { .. } | Intake::Closed) => {
+                format!("cell {} {:?} {intake:?}", cell.cell_id, cell.health)
+            }
+        },
         Event::DomainChanged(name) => format!("domain {name}"),
         Event::FeatureFlagChanged { flag, enabled } => format!("{} {enabled}", flag.name()),
         Event::ClusterInitialised => "initialised".to_owned(),
@@ -127,6 +134,7 @@ fn cell(node_id: u64) -> Cell {
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 3 },
         rootfs_providers: vec![crate::cell::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        intake: crate::cell::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         health: CellHealth::Present,

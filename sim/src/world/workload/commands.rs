@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use model::desired_lrp::UpdateStrategy;
 use model::{
     Action, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp, DesiredLrpUpdate, DomainName,
     FeatureFlag, Millis, NetInfo, ProcessGuid, RunAction, State, TaskDefinition, TaskGuid,
@@ -31,7 +32,10 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
             let enabled = rng.chance(PerMillion(500_000));
             Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled }
         }
-        24..=60 => task(rng, state, name),
+        24 => Command::EvacuateCell { cell_id: cell(rng), timeout: Millis(rng.below(20_000)) },
+        25 => Command::OpenCell { cell_id: cell(rng) },
+        26 => Command::CloseCell { cell_id: cell(rng) },
+        27..=60 => task(rng, state, name),
         _ => lrp(rng, state, name),
     }
 }
@@ -95,6 +99,7 @@ fn register_cell(rng: &mut Rng) -> Command {
             capacity: Capacity { memory_mb: 2048, disk_mb: 8192, containers: 50 },
             rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
             volume_drivers: Vec::new(),
+            intake: model::Intake::Open,
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
             health: CellHealth::Present,
@@ -167,10 +172,11 @@ fn lrp(rng: &mut Rng, state: &State, name: &str) -> Command {
         return desire(rng, name);
     }
     let process_guid = rng.pick(&desired).process_guid.clone();
-    match rng.below(12) {
+    match rng.below(13) {
         0 => Command::RemoveDesiredLrp { process_guid },
         1 => scale(rng, process_guid, name),
         2..=4 => Command::CreateLrp { process_guid, index: index(rng) },
+        5 => Command::RecreateLrp { process_guid, index: index(rng) },
         _ => instance(rng, state, process_guid),
     }
 }
@@ -217,6 +223,12 @@ pub(crate) fn desired_lrp(
         routes: std::collections::BTreeMap::new(),
         annotation: String::new(),
         placement_tags: Vec::new(),
+        // One in ten must not run twice.
+        update_strategy: if name.ends_with('7') {
+            UpdateStrategy::Recreate
+        } else {
+            UpdateStrategy::Rolling
+        },
         ..DesiredLrp::default()
     }
 }
