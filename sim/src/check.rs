@@ -6,6 +6,7 @@
 //! log. They never look into a replica and never change what happens.
 
 mod acknowledged;
+mod callbacks;
 pub(crate) mod converged;
 mod durable_answers;
 mod election_safety;
@@ -20,10 +21,11 @@ mod tasks_once;
 
 use std::fmt;
 
-use model::TaskGuid;
+use model::{Task, TaskGuid};
 use replica::NodeId;
 use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
 
+use self::callbacks::Callbacks;
 use self::election_safety::ElectionSafety;
 use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
@@ -84,6 +86,7 @@ pub struct Checker {
     leader_completeness: LeaderCompleteness,
     state_machine: StateMachine,
     tasks_once: TasksOnce,
+    callbacks: Callbacks,
     history: History,
     violations: Vec<Violation>,
 }
@@ -168,7 +171,9 @@ impl Checker {
             if let (Some(bytes), Some(outcome)) = (&entry.proposal, outcome) {
                 let after = self.state_machine.latest();
                 let verdict = replacement::check(&before, after, &bytes.0);
+                let told = self.callbacks.check(&before, after);
                 self.rule(at_ns, replacement::NAME, verdict);
+                self.rule(at_ns, callbacks::NAME, told);
                 let verdict = self.history.agreed(id.index, &bytes.0, outcome);
                 self.rule(at_ns, acknowledged::NAME, verdict);
             }
@@ -214,6 +219,11 @@ impl Checker {
     pub fn task_started(&mut self, at_ns: u64, guid: &TaskGuid, node: NodeId) {
         let verdict = self.tasks_once.started(guid, node);
         self.rule(at_ns, tasks_once::NAME, verdict);
+    }
+
+    /// The client of a task was told how it ended.
+    pub fn told(&mut self, task: &Task) {
+        self.callbacks.told(task);
     }
 
     /// A replica began a new life: its earlier states bind it no longer.

@@ -59,6 +59,8 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("container_stopped", "a container was stopped"),
     ("container_destroyed", "a container was removed"),
     ("container_not_destroyed", "a container could not be removed yet"),
+    ("callback_answered", "the client of a task was told that it has ended, and answered"),
+    ("callback_failed", "the client of a task did not answer, or asked for another try"),
     ("containers_lost", "a machine lost power, and its containers their processes"),
     ("upgrade_began", "an operator began to upgrade all nodes, one after the other"),
     ("upgrade_done", "all were"),

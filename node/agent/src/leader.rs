@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use model::{Command, Millis, Proposal, State};
+use model::{Command, Millis, Outcome, Proposal, State, TaskGuid};
 use plan::presence::Sightings;
 use plan::turn::{Look, Plan, turn};
 use replica::AsyncRuntime;
 use replica::async_runtime::Select2;
 use replica::status::{Standing, Watcher};
 
+use crate::callbacks;
 use crate::limits::{TURN_PAUSE, TURN_RETRY, TURN_SWEEP, TURN_SWEEP_MISSING};
 use crate::node::Agent;
 use crate::world::World;
@@ -53,6 +54,20 @@ async fn lead<W: World>(
     Some(())
 }
 
+/// The tasks that this proposal has made RESOLVING.
+fn resolved(proposal: &Proposal, outcome: &Outcome) -> Vec<TaskGuid> {
+    let changed = proposal.commands.iter().zip(&outcome.0);
+    let changed = changed.filter(|(_, result)| **result == Ok(true));
+    let guids = changed.filter_map(|(command, _)| {
+        if let Command::ResolvingTask { task_guid } = command {
+            Some(task_guid.clone())
+        } else {
+            None
+        }
+    });
+    guids.collect()
+}
+
 /// Why a turn is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Woken {
@@ -89,7 +104,9 @@ impl<W: World> Turns<'_, W> {
             sightings.hear(cell_id, at);
         }
         let look = self.look(now);
-        let plan = turn(&state, &sightings, now, &agent.world().settings(), look);
+        let mut settings = agent.world().settings();
+        settings.callbacks_max = settings.callbacks_max.saturating_sub(agent.callbacks());
+        let plan = turn(&state, &sightings, now, &settings, look);
         self.count_overlooked(&plan, woken, now);
         self.next_due = plan.next_due;
         agent.set_report(plan.report);
@@ -97,8 +114,10 @@ impl<W: World> Turns<'_, W> {
             return self.rest(&state, plan.next_due, now);
         }
         let commands = plan.commands.len();
-        match agent.replica().propose(&Proposal { at: now, commands: plan.commands }).await {
+        let proposal = Proposal { at: now, commands: plan.commands };
+        match agent.replica().propose(&proposal).await {
             Ok(outcome) => {
+                callbacks::begin(agent, resolved(&proposal, &outcome));
                 for refusal in outcome.0.iter().filter_map(|result| result.as_ref().err()) {
                     tracing::info!(%refusal, "the state had moved on since the plan");
                 }

@@ -4,12 +4,14 @@
 //! - [`node`] starts the loops and is the handle that faces hold;
 //! - [`leader`] takes turns while this node leads;
 //! - [`cell`] makes the containers here match the records that name them;
+//! - [`callbacks`] tells clients that their tasks have ended;
 //! - [`requests`] is what people and programs ask;
 //! - [`soft`] is what nodes tell each other beside the log.
 //!
 //! Deliberately absent: tokio's clock, RocksDB, tarpc, HTTP, Linux. Time and tasks come from the
 //! replica's runtime, the rest from the [`world::World`], so that the simulator runs this code.
 
+pub mod callbacks;
 pub mod cell;
 pub mod leader;
 pub mod limits;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use model::Millis;
+
 /// Between two heartbeats of a cell to the leader. Diego: presence is renewed every 5 s for a
 /// TTL of 15 s; three times as often here, as a heartbeat costs no log entry.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -19,5 +21,10 @@ pub const TURN_RETRY: Duration = Duration::from_millis(200);
 pub const CELL_SWEEP: Duration = Duration::from_secs(5);
 /// After a report that could not be proposed.
 pub const REPORT_RETRY: Duration = Duration::from_millis(500);
+/// How long one request of a callback may take, in the cluster's time. Diego:
+/// `communication_timeout`.
+pub const CALLBACK_TIMEOUT: Millis = Millis::from_secs(10);
+/// Requests of one callback before it is left for later. Diego: `task_callback` retries.
+pub const CALLBACK_REQUESTS_MAX: u32 = 3;
 /// Containers made at once on one cell. Diego: `create_work_pool_size`.
 pub const CREATES_MAX: usize = 32;

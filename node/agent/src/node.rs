@@ -24,6 +24,8 @@ struct Inner<W: World> {
     /// What this node offers as a cell.
     cell: Cell,
     soft: Mutex<SoftState>,
+    /// A clone for each callback under way.
+    callbacks: CallbackPlace,
 }
 
 /// What is known and not agreed.
@@ -36,6 +38,9 @@ struct SoftState {
     /// What turns taken here found only by looking at everything.
     overlooked: u64,
 }
+
+/// Held by a callback while it is under way.
+pub(crate) type CallbackPlace = Arc<()>;
 
 impl<W: World> Clone for Agent<W> {
     fn clone(&self) -> Self {
@@ -53,7 +58,9 @@ impl<W: World> Agent<W> {
     /// Starts the loops of a node around its replica. They end when the replica stops.
     pub fn start(cell: Cell, replica: ReplicaOf<W>, world: W) -> Self {
         let soft = Mutex::new(SoftState::default());
-        let agent = Self { inner: Arc::new(Inner { world, replica, cell, soft }) };
+        let agent = Self {
+            inner: Arc::new(Inner { world, replica, cell, soft, callbacks: Arc::default() }),
+        };
         drop(W::Runtime::spawn(crate::leader::run(agent.clone())));
         drop(W::Runtime::spawn(crate::cell::run(agent.clone())));
         drop(W::Runtime::spawn(crate::cell::heartbeats(agent.clone())));
@@ -138,6 +145,15 @@ impl<W: World> Agent<W> {
     pub(crate) fn count_overlooked(&self, count: usize) {
         let mut soft = self.soft();
         soft.overlooked = soft.overlooked.saturating_add(count as u64);
+    }
+
+    pub(crate) fn take_callback_place(&self) -> CallbackPlace {
+        Arc::clone(&self.inner.callbacks)
+    }
+
+    /// How many callbacks are under way here.
+    pub(crate) fn callbacks(&self) -> usize {
+        Arc::strong_count(&self.inner.callbacks) - 1
     }
 
     pub(crate) fn set_report(&self, report: Report) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::Millis;
+use model::{Millis, Task};
 use plan::Settings;
 use plan::cell::{Container, Handle, Work};
 use replica::AsyncRuntime;
@@ -31,7 +31,16 @@ pub trait World: Send + Sync + 'static {
     }
 
     fn containers(&self) -> &Self::Containers;
+
+    /// Tells a client that its task has ended: one request to the task's callback URL, whose end
+    /// the caller may not wait for. Returns the status of the answer, after redirections.
+    fn call_back(&self, task: &Task) -> impl Future<Output = Result<u16, CallbackError>> + Send;
 }
+
+/// The client was not reached, or did not answer: the address, the connection or the URL is bad.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CallbackError(pub String);
 
 /// The containers of one cell.
 pub trait Containers: Send + Sync + 'static {

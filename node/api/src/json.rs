@@ -114,6 +114,23 @@ pub fn task(task: &Task) -> Value {
     })
 }
 
+/// What a client is told when its task has ended (Diego: `models.TaskCallbackResponse`).
+#[must_use]
+pub fn task_callback(task: &Task) -> Value {
+    let result = task.result();
+    let mut value = json!({
+        "task_guid": task.task_guid,
+        "failed": result.is_some_and(|end| end.failed),
+        "failure_reason": result.map(|end| end.failure_reason.as_str()).unwrap_or_default(),
+        "result": result.map(|end| end.result.as_str()).unwrap_or_default(),
+        "created_at": task.created_at.as_nanos(),
+    });
+    if !task.definition.annotation.is_empty() {
+        value["annotation"] = task.definition.annotation.as_str().into();
+    }
+    value
+}
+
 /// A task as `cfdot create-task` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct NewTask {

@@ -1,13 +1,14 @@
 //! What should be done next: the leader's turn and the cell's reconciliation, pure.
 //!
-//! Reading order: [`turn`], the leader's only entry, with [`presence`], `convergence` and
-//! `auction` as its steps and [`report`] as its explanation; then [`cell`], the cell's only
+//! Reading order: [`turn`], the leader's only entry, with [`presence`], `convergence`,
+//! `evacuation`, `callbacks` and `auction` as its steps and [`report`] as its explanation; then [`cell`], the cell's only
 //! entry.
 //!
 //! Deliberately absent: clocks, randomness, effects, and any memory from one call to the next.
 //! What is proposed here is optimistic; [`model::apply()`] checks everything again.
 
 mod auction;
+mod callbacks;
 pub mod cell;
 mod convergence;
 mod evacuation;

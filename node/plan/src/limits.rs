@@ -16,5 +16,10 @@ pub const TURN_REASON_BYTES_MAX: usize = 2 << 20;
 /// re-auctions it, and `convergence_repeat_interval` is 30 s.
 pub const TASK_REJECTED_REST: Millis = Millis::from_secs(30);
 
+/// Most callbacks of tasks under way at once. Diego: `task_callback_workers`.
+pub const CALLBACKS_MAX: usize = 1000;
+/// When as many are, a turn looks again after this long. Ours.
+pub const CALLBACKS_LOOK: Millis = Millis(100);
+
 /// Most names that one explanation lists; the rest are counted. Ours: it is read on one line.
 pub const NAMES_LISTED_MAX: usize = 5;

@@ -2,7 +2,7 @@
 
 use model::Millis;
 
-use crate::limits::PRESENCE_TTL;
+use crate::limits::{CALLBACKS_MAX, PRESENCE_TTL};
 
 /// Weights are thousandths, so that planning needs no floats: Diego's 0.25 is 250.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Settings {
     /// What a cell's place in its zone counts against it, in thousandths of a full cell for each
     /// cell before it; above 0, the first cells are filled first.
     pub bin_pack_first_fit_weight: u32,
+    /// Most callbacks of tasks that one turn begins: those that the leader has room for now.
+    pub callbacks_max: usize,
 }
 
 impl Default for Settings {
@@ -25,6 +27,7 @@ impl Default for Settings {
             starting_container_weight: 250,
             starting_container_count_maximum: 0,
             bin_pack_first_fit_weight: 0,
+            callbacks_max: CALLBACKS_MAX,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The leader's turn: everything that should be decided now, as one proposal.
 //!
-//! A turn has three steps: cells gone and back, convergence, auction. Each works on a clone of
+//! A turn has steps: cells gone and back, convergence, evacuation, callbacks, auction. Each works on a clone of
 //! the state to which [`model::apply()`] has applied the steps before, so that one round of Raft
 //! carries all of them and planner and machine cannot disagree. The real state is never touched.
 
 use model::{Command, Millis, Refusal, Stamp, State};
 
 use crate::auction;
+use crate::callbacks;
 use crate::convergence;
 use crate::evacuation;
 use crate::limits::TURN_COMMANDS_MAX;
@@ -58,10 +59,12 @@ pub fn turn(
     draft.decide_all(gone_and_back);
     convergence::converge(&mut draft);
     evacuation::recreate(&mut draft);
+    callbacks::resolve(&mut draft, settings.callbacks_max);
     let mut overlooked = 0;
     if look == Look::AtEverything && !draft.is_cut {
         let before = draft.commands.len();
-        let found = convergence::overlooked(&draft.state, draft.at);
+        let mut found = convergence::overlooked(&draft.state, draft.at);
+        found.extend(callbacks::overlooked(&draft.state));
         draft.decide_all(found);
         overlooked = draft.commands.len() - before;
     }

@@ -719,3 +719,94 @@ fn the_same_arguments_give_the_same_plan() {
     );
     assert_eq!(world.plan(), world.plan());
 }
+
+#[test]
+fn a_client_that_wants_to_be_told_is_told_until_it_has_been_or_for_too_long() {
+    check(
+        "cell cell-1
+         task job callback=http://client
+         task quiet
+         turn
+         run
+         finish job
+         finish quiet
+         turn
+         rows
+         turn
+         wait 30001
+         heard cell-1
+         turn
+         rows
+         wait 90000
+         heard cell-1
+         turn
+         rows",
+        expect![[r#"
+            turn
+              place job on cell-1
+              place quiet on cell-1
+              due in 15001ms
+            turn
+              ResolvingTask { task_guid: "job" }
+              due in 15001ms
+            rows
+              job Resolving: ""
+              quiet Completed: ""
+            turn
+              due in 15001ms
+            turn
+              DemoteResolvingTask { task_guid: "job" }
+              ResolvingTask { task_guid: "job" }
+              due in 15001ms
+            rows
+              job Resolving: ""
+              quiet Completed: ""
+            turn
+              DemoteResolvingTask { task_guid: "job" }
+              ExpireCompletedTask { task_guid: "job" }
+              ExpireCompletedTask { task_guid: "quiet" }
+              due in 15001ms
+            rows
+
+        "#]],
+    );
+}
+
+#[test]
+fn callbacks_begin_as_there_is_room_for_them_those_first_that_wait_longest() {
+    check(
+        "cell cell-1
+         task a callback=http://client
+         task b callback=http://client
+         task c callback=http://client
+         turn
+         run
+         finish c
+         wait 1
+         finish a
+         finish b
+         settings callbacks=2
+         turn
+         settings callbacks=0
+         turn
+         settings callbacks=1
+         forget c
+         turn",
+        expect![[r#"
+            turn
+              place a on cell-1
+              place b on cell-1
+              place c on cell-1
+              due in 15001ms
+            turn
+              ResolvingTask { task_guid: "c" }
+              ResolvingTask { task_guid: "a" }
+              due in 100ms
+            turn
+              due in 100ms
+            turn
+              ResolvingTask { task_guid: "b" }
+              due in 15000ms
+        "#]],
+    );
+}

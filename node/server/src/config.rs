@@ -86,6 +86,7 @@ impl PlanningConfig {
             starting_container_weight: thousandths(self.starting_container_weight),
             starting_container_count_maximum: self.starting_container_count_maximum,
             bin_pack_first_fit_weight: thousandths(self.bin_pack_first_fit_weight),
+            ..Settings::default()
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use agent::Containers;
 use agent::world::{CreateFailure, Found};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
 
 use crate::config::Config;
-use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, STOP_GRACE};
+use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
 const ID_RANGES: u32 = 1024;
@@ -35,6 +35,9 @@ struct Notes {
     handle: Handle,
     /// What its reasons begin with, for instance `APP/PROC/WEB`.
     log_source: String,
+    /// Empty for none.
+    #[serde(default)]
+    result_file: String,
 }
 
 /// The containers of this cell.
@@ -43,10 +46,15 @@ pub(crate) struct LinuxContainers {
     runtime: Runtime,
     images: Arc<Store>,
     external_address: Ipv4Addr,
-    versions: watch::Receiver<u64>,
+    versions: watch::Sender<u64>,
+    results: Arc<Results>,
     /// Whether the node ends, after which no container is made. Held for reading while one is.
     closed: RwLock<bool>,
 }
+
+/// The contents of result files, from the first look after the exit until the container is
+/// destroyed; none while one is being read.
+type Results = Mutex<BTreeMap<ContainerId, Option<Result<String, String>>>>;
 
 /// Why containers cannot be run here at all.
 #[derive(Debug, thiserror::Error)]
@@ -82,10 +90,11 @@ impl LinuxContainers {
         })
         .await?;
         let mut events = runtime.events();
-        let (version, versions) = watch::channel(1);
+        let versions = watch::Sender::new(1);
+        let changed = versions.clone();
         tokio::spawn(async move {
             while events.next().await.is_some() {
-                version.send_modify(|version| *version += 1);
+                changed.send_modify(|version| *version += 1);
             }
         });
         Ok(Self {
@@ -93,6 +102,7 @@ impl LinuxContainers {
             images,
             external_address: cell.external_address,
             versions,
+            results: Arc::default(),
             closed: RwLock::new(false),
         })
     }
@@ -144,7 +154,11 @@ impl LinuxContainers {
             .await
             .map_err(|error| failure(error.to_string(), true))?;
         let id = container_id(handle).map_err(|error| failure(error.to_string(), false))?;
-        let notes = Notes { handle: handle.clone(), log_source: plan.log_source.to_owned() };
+        let notes = Notes {
+            handle: handle.clone(),
+            log_source: plan.log_source.to_owned(),
+            result_file: plan.result_file.to_owned(),
+        };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
             id: id.clone(),
@@ -185,11 +199,46 @@ impl LinuxContainers {
                 Container::Running { net_info: net_info(&info, self.external_address) }
             }
             ContainerState::Exited(exit) => {
-                let (failed, reason) = end(exit, &notes.log_source);
-                Container::Exited { failed, reason, result: String::new() }
+                let end = end(exit, &notes.log_source);
+                match self.result(&info.id, &notes.result_file) {
+                    Some(result) => exited(end, result),
+                    None => Container::Stopping,
+                }
             }
         };
         Some(Found { handle: notes.handle, container })
+    }
+
+    /// What a container's result file says; none while it is being read, which the first call
+    /// begins.
+    fn result(&self, id: &ContainerId, result_file: &str) -> Option<Result<String, String>> {
+        if result_file.is_empty() {
+            return Some(Ok(String::new()));
+        }
+        let mut results = self.results.lock().expect("no holder of the lock panics");
+        if let Some(result) = results.get(id) {
+            return result.clone();
+        }
+        results.insert(id.clone(), None);
+        let (runtime, results, versions) =
+            (self.runtime.clone(), Arc::clone(&self.results), self.versions.clone());
+        let (id, path) = (id.clone(), result_file.to_owned());
+        tokio::spawn(async move {
+            let content = runtime.read_file(&id, &path, RESULT_BYTES_MAX).await;
+            let result = content.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            if let Err(error) = &result {
+                tracing::warn!(container = %id, %error, "no result");
+            }
+            let result = result.map_err(|error| error.to_string());
+            let mut results = results.lock().expect("no holder of the lock panics");
+            // Unless it was destroyed meanwhile.
+            if let Some(known) = results.get_mut(&id) {
+                *known = Some(result);
+            }
+            drop(results);
+            versions.send_modify(|version| *version += 1);
+        });
+        None
     }
 }
 
@@ -207,7 +256,9 @@ impl Containers for LinuxContainers {
 
     async fn destroy(&self, handle: &Handle) -> Result<(), String> {
         let id = container_id(handle).map_err(|error| error.to_string())?;
-        self.runtime.destroy(&id).await.map_err(|error| error.to_string())
+        self.runtime.destroy(&id).await.map_err(|error| error.to_string())?;
+        self.results.lock().expect("no holder of the lock panics").remove(&id);
+        Ok(())
     }
 
     fn list(&self) -> Vec<Found> {
@@ -215,7 +266,7 @@ impl Containers for LinuxContainers {
     }
 
     async fn changed(&self, seen: u64) -> u64 {
-        let mut versions = self.versions.clone();
+        let mut versions = self.versions.subscribe();
         let version = versions.wait_for(|version| *version != seen).await.map(|version| *version);
         match version {
             Ok(version) => version,
@@ -242,9 +293,8 @@ fn parts_of_lrp(desired: &DesiredLrp) -> [(&'static str, bool); 9] {
     ]
 }
 
-fn parts_of_task(definition: &TaskDefinition) -> [(&'static str, bool); 6] {
+fn parts_of_task(definition: &TaskDefinition) -> [(&'static str, bool); 5] {
     [
-        ("a result file", !definition.result_file.is_empty()),
         ("cached dependencies", !definition.cached_dependencies.is_empty()),
         ("image layers", !definition.image_layers.is_empty()),
         ("volume mounts", !definition.volume_mounts.is_empty()),
@@ -285,6 +335,7 @@ struct Recipe<'a> {
     max_pids: i32,
     cpu_weight: u32,
     log_source: &'a str,
+    result_file: &'a str,
     handle_text: String,
 }
 
@@ -312,6 +363,7 @@ impl<'a> Recipe<'a> {
                     // Diego raises an LRP's weight to at least 1.
                     cpu_weight: desired.cpu_weight.max(1),
                     log_source: &desired.log_source,
+                    result_file: "",
                     handle_text: guid,
                 }
             }
@@ -325,6 +377,7 @@ impl<'a> Recipe<'a> {
                 max_pids: task.definition.max_pids,
                 cpu_weight: task.definition.cpu_weight,
                 log_source: &task.definition.log_source,
+                result_file: &task.definition.result_file,
                 handle_text: task.task_guid.to_string(),
             },
         })
@@ -423,6 +476,19 @@ fn end(exit: Exit, log_source: &str) -> (bool, String) {
     let oom = if exit.oom_killed { " (out of memory)" } else { "" };
     let source = if log_source.is_empty() { "LOG" } else { log_source };
     (true, format!("{source}: Exited with status {code}{oom}"))
+}
+
+/// Diego: a run that did not fail, fails where its result cannot be fetched (lifecycle.md 1.5).
+fn exited((failed, reason): (bool, String), result: Result<String, String>) -> Container {
+    match result {
+        Ok(result) => Container::Exited { failed, reason, result },
+        Err(_) if failed => Container::Exited { failed, reason, result: String::new() },
+        Err(_) => Container::Exited {
+            failed: true,
+            reason: "failed to fetch result".to_owned(),
+            result: String::new(),
+        },
+    }
 }
 
 fn failure(reason: String, retryable: bool) -> CreateFailure {

@@ -12,6 +12,7 @@ use rocks::RocksDisk;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::callbacks::Callbacks;
 use crate::capacity;
 use crate::config::{Config, ConfigError};
 use crate::containers::LinuxContainers;
@@ -27,6 +28,8 @@ pub enum Error {
     Config(#[from] ConfigError),
     #[error("cannot make the data directory {path}: {error}")]
     DataDir { path: PathBuf, error: std::io::Error },
+    #[error("cannot make an HTTP client: {0}")]
+    HttpClient(reqwest::Error),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: std::io::Error },
     #[error(transparent)]
@@ -70,7 +73,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let replica_config = replica::Config::new(config.node_id);
     let replica = Replica::start(&replica_config, disk, Arc::new(TcpPeers::default())).await?;
     replica.initialize(members(&config)).await?;
-    let world = RealWorld { containers, planning: config.planning };
+    let callbacks = Callbacks::new().map_err(Error::HttpClient)?;
+    let world = RealWorld { containers, planning: config.planning, callbacks };
     let agent = Agent::start(cell(&config, capacity), replica, world);
     tracing::info!(
         node_id = config.node_id,

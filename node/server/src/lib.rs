@@ -5,8 +5,10 @@
 //! - [`listener`] accepts connections and hands them to [`faces`] or to [`peers`];
 //! - [`peers`] carries Raft's messages between nodes;
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
+//! - `callbacks` speaks HTTP to clients whose tasks have ended;
 //! - [`faces`] translate requests, and decide nothing.
 
+mod callbacks;
 mod capacity;
 pub mod config;
 mod containers;

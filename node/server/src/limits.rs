@@ -24,3 +24,8 @@ pub const EXIT_GRACE: Duration = Duration::from_secs(5);
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 /// How often a follower of output that has ended looks whether its container was replaced.
 pub const LOG_POLL: Duration = Duration::from_millis(250);
+
+/// Redirections that a callback follows. Go's HTTP client, and so Diego's, follows 10.
+pub const CALLBACK_REDIRECTS_MAX: usize = 10;
+/// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
+pub const RESULT_BYTES_MAX: usize = 51_200;

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent::world::CallbackError;
 use agent::{Agent, World};
-use model::Millis;
+use model::{Millis, Task};
 use openraft_rt_tokio::TokioRuntime;
 use plan::Settings;
 use rocks::RocksDisk;
 
+use crate::callbacks::Callbacks;
 use crate::config::PlanningConfig;
 use crate::containers::LinuxContainers;
 use crate::peers::TcpPeers;
@@ -19,6 +21,7 @@ pub(crate) type NodeAgent = Agent<RealWorld>;
 pub(crate) struct RealWorld {
     pub(crate) containers: LinuxContainers,
     pub(crate) planning: PlanningConfig,
+    pub(crate) callbacks: Callbacks,
 }
 
 impl World for RealWorld {
@@ -43,6 +46,10 @@ impl World for RealWorld {
 
     fn containers(&self) -> &LinuxContainers {
         &self.containers
+    }
+
+    async fn call_back(&self, task: &Task) -> Result<u16, CallbackError> {
+        self.callbacks.post(task).await
     }
 }
 

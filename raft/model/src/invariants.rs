@@ -91,6 +91,7 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     let mut due: BTreeSet<(Millis, Due)> =
         state.domains().filter_map(|it| due::of_domain(it)).collect();
     let mut unplaced: BTreeSet<TaskGuid> = BTreeSet::new();
+    let mut callbacks: BTreeSet<(Millis, TaskGuid)> = BTreeSet::new();
     for lrp in state.actual_lrps() {
         if let Some(instance) = lrp.instance() {
             let load = loads.entry(instance.cell_id.clone()).or_default();
@@ -107,6 +108,9 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     due.extend(state.actual_lrps().filter_map(|it| due::of_actual_lrp(it)));
     due.extend(state.tasks().filter_map(|it| due::of_task(it)));
     for task in state.tasks() {
+        if task.awaits_callback() {
+            callbacks.insert((task.updated_at, task.task_guid.clone()));
+        }
         let is_pending = matches!(task.state, TaskState::Pending { .. });
         if let Some(cell) = task.cell() {
             let load = loads.entry(cell.clone()).or_default();
@@ -128,6 +132,9 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     }
     if !state.unplaced_tasks().eq(unplaced.iter()) {
         return Err("the unplaced tasks do not follow from the rows".to_owned());
+    }
+    if !state.callbacks().eq(callbacks.iter().map(|(_, guid)| guid)) {
+        return Err("the callbacks to be made do not follow from the rows".to_owned());
     }
     if !state.all_due().eq(due.iter()) {
         return Err("what is due does not follow from the rows".to_owned());

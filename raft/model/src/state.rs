@@ -35,6 +35,7 @@ pub struct State {
     loads: OrdMap<CellId, CellLoad>,
     unclaimed: OrdSet<(u32, Reverse<u32>, ProcessGuid)>,
     unplaced_tasks: OrdSet<TaskGuid>,
+    callbacks: OrdSet<(Millis, TaskGuid)>,
     /// Desired indices without an ordinary row.
     gaps: OrdSet<(ProcessGuid, u32)>,
     due: OrdSet<(Millis, Due)>,
@@ -208,6 +209,11 @@ impl State {
         self.unplaced_tasks.iter()
     }
 
+    /// Tasks that have ended and whose clients are to be told, those first that wait longest.
+    pub fn callbacks(&self) -> impl Iterator<Item = &TaskGuid> {
+        self.callbacks.iter().map(|(_, guid)| guid)
+    }
+
     pub(crate) fn feature_flags(&self) -> impl Iterator<Item = (&FeatureFlag, &bool)> {
         self.feature_flags.iter()
     }
@@ -328,6 +334,9 @@ impl State {
         if let Some(due) = due::of_task(&task) {
             self.due.insert(due);
         }
+        if task.awaits_callback() {
+            self.callbacks.insert((task.updated_at, guid.clone()));
+        }
         let is_pending = matches!(task.state, TaskState::Pending { .. });
         if let Some(cell) = task.cell() {
             let load = self.loads.entry(cell.clone()).or_default();
@@ -350,6 +359,9 @@ impl State {
 
     fn forget_derived_of_task(&mut self, task: &Task) {
         self.unplaced_tasks.remove(&task.task_guid);
+        if task.awaits_callback() {
+            self.callbacks.remove(&(task.updated_at, task.task_guid.clone()));
+        }
         if let Some(due) = due::of_task(task) {
             self.due.remove(&due);
         }

@@ -130,6 +130,14 @@ impl Task {
         }
     }
 
+    /// Whether somebody is to be told by HTTP that it has ended, and nobody has taken that upon
+    /// himself (lifecycle.md section 1.7).
+    #[must_use]
+    pub fn awaits_callback(&self) -> bool {
+        matches!(self.state, TaskState::Completed { .. })
+            && !self.definition.completion_callback_url.is_empty()
+    }
+
     /// How it ended, once it has.
     #[must_use]
     pub fn result(&self) -> Option<&TaskResult> {

@@ -1,7 +1,8 @@
 //! **When nothing goes wrong any more, what runs is what is desired.**
 //!
 //! Every desired index has one row, which is Running and whose container runs on the cell that
-//! the row names; no container is without such a row; no task waits or runs. Source: design,
+//! the row names; no container is without such a row; no task waits or runs, and no
+//! client waits to be told of one. Source: design,
 //! "The routes"; Diego's promise to its users.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,9 @@ pub(crate) fn check(state: &State, cells: &Cells) -> Verdict {
     };
     if let Some(task) = state.tasks().find(|task| !is_over(&task.state)) {
         return Err(format!("task {} is {:?}", task.task_guid, task.state));
+    }
+    if let Some(guid) = state.callbacks().next() {
+        return Err(format!("the client of task {guid} is still to be told"));
     }
     for (cell_id, containers) in cells {
         for (handle, container) in containers {

@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent::world::{Containers, CreateFailure, Found};
-use model::NetInfo;
+use agent::world::{CallbackError, Containers, CreateFailure, Found};
+use model::{NetInfo, Task};
 use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
 use plan::cell::{Container, Handle, Work};
 use replica::NodeId;
@@ -35,6 +35,8 @@ pub struct Habits {
     pub crashes: PerMillion,
     /// The most that a process lives that is going to end.
     pub life_max: Duration,
+    /// How many requests to tasks' clients are not answered, or not for good.
+    pub callbacks_fail: PerMillion,
 }
 
 impl Habits {
@@ -45,6 +47,7 @@ impl Habits {
         destroy_fails: PerMillion::NEVER,
         crashes: PerMillion::NEVER,
         life_max: Duration::from_secs(5),
+        callbacks_fail: PerMillion::NEVER,
     };
 
     /// A mix of its own for each run.
@@ -55,6 +58,7 @@ impl Habits {
             destroy_fails: PerMillion(*rng.pick(&[0, 100_000])),
             crashes: PerMillion(*rng.pick(&[0, 50_000, 300_000])),
             life_max: Duration::from_secs(*rng.pick(&[1, 10, 30])),
+            callbacks_fail: PerMillion(*rng.pick(&[0, 200_000, 800_000])),
         }
     }
 }
@@ -129,6 +133,29 @@ impl Machine {
             let (handle, _) = rng.pick(&running);
             self.put(handle, None, exited(true, "killed"));
         }
+    }
+
+    /// A request to the client of a task, which may hear it and not be heard.
+    pub(super) async fn call_back(&self, world: &World, task: &Task) -> Result<u16, CallbackError> {
+        let (takes, fails) = self.draw(|habits| habits.callbacks_fail);
+        SimRuntime::sleep(takes).await;
+        let (_, is_heard) = self.draw(|_| HALF);
+        if !fails || is_heard {
+            world.check(|checker, _| checker.told(task));
+        }
+        if !fails {
+            runtime::event("callback_answered", &[]);
+            return Ok(200);
+        }
+        runtime::event("callback_failed", &[]);
+        match self.inner().rng.below(3) {
+            0 => return Ok(503),
+            1 => return Err(CallbackError("connection refused".to_owned())),
+            _ => {}
+        }
+        // Whoever asked has stopped waiting by then.
+        SimRuntime::sleep(Duration::from_secs(3600)).await;
+        Ok(200)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agent::world::CallbackError;
 use agent::{Agent, RequestError};
-use model::{Capacity, Cell, CellHealth, CellId, Millis, Outcome, Proposal};
+use model::{Capacity, Cell, CellHealth, CellId, Millis, Outcome, Proposal, Task};
 use replica::NodeId;
 use replica::replica::ProposeError;
 
@@ -44,6 +45,11 @@ impl agent::World for Surroundings {
 
     fn containers(&self) -> &SimContainers {
         &self.containers
+    }
+
+    async fn call_back(&self, task: &Task) -> Result<u16, CallbackError> {
+        let SimContainers { machine, world, .. } = &self.containers;
+        machine.call_back(world, task).await
     }
 }
 

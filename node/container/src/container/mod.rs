@@ -1,7 +1,8 @@
 //! Containers: one verb or concern a file.
 //!
 //! Reading order: [`spec`] says what a container is; [`create`], [`run`], [`stop`] are the verbs
-//! of its life, and [`recover`] finds it again after the node's own death; [`cgroup`],
+//! of its life, and [`read_file`] takes a file out of it, and
+//! [`recover`] finds it again after the node's own death; [`cgroup`],
 //! [`network`] and [`limits`] are what it is made of on the node's side; [`shim`] is the small
 //! re-executed program on the other side, which builds the namespaces and outlives the node.
 //!
@@ -15,6 +16,7 @@ mod limits;
 mod link;
 mod logs;
 mod network;
+mod read_file;
 mod recover;
 mod run;
 mod runtime;

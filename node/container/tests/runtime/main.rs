@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod errors;
+mod files;
 mod isolation;
 mod life;
 mod limits;

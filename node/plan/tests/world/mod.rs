@@ -5,15 +5,15 @@
 //! |---|---|
 //! | `cell NAME [zone= memory= disk= containers= roots= drivers= tags= optional=]` | registers a cell, and hears it |
 //! | `app NAME [instances= memory= disk= root= tags=]` | desires an LRP of domain `d` |
-//! | `task NAME [memory= disk= root= tags=]` | desires a task of domain `d` |
+//! | `task NAME [memory= disk= root= tags= callback=]` | desires a task of domain `d` |
 //! | `scale NAME N`, `delete NAME`, `retire NAME/INDEX`, `domain NAME SECS` | as their commands |
 //! | `place NAME/INDEX CELL` | claims, without an auction |
 //! | `run` | all that is claimed runs, and all placed tasks start |
 //! | `crash NAME/INDEX`, `gone NAME/INDEX` | its cell says that it crashed, or is no more |
-//! | `fail-to-make TASK`, `finish TASK`, `resolve TASK` | as their commands |
+//! | `fail-to-make TASK`, `finish TASK`, `resolve TASK`, `forget TASK` | as their commands |
 //! | `heard CELL…`, `wait MILLIS` | what the leader hears, and how time goes on |
 //! | `evacuate CELL`, `open CELL` | as their commands, with ten minutes |
-//! | `settings [starting= maximum= pack=]` | the auction's weights in thousandths, and its limit |
+//! | `settings [starting= maximum= pack= callbacks=]` | the auction's weights in thousandths, and its limit; room for callbacks |
 //! | `turn` | plans, shows the plan and its report, and applies it |
 //! | `rows` | shows where everything is |
 
@@ -159,6 +159,7 @@ impl World {
             "resolve" => {
                 self.accept(Command::ResolvingTask { task_guid: statement.noun(0).into() })
             }
+            "forget" => self.accept(Command::DeleteTask { task_guid: statement.noun(0).into() }),
             "heard" => {
                 for cell in &statement.nouns {
                     self.sightings.hear((*cell).into(), self.now);
@@ -177,6 +178,7 @@ impl World {
                     statement.number("maximum", all.starting_container_count_maximum);
                 all.bin_pack_first_fit_weight =
                     statement.number("pack", all.bin_pack_first_fit_weight);
+                all.callbacks_max = statement.number("callbacks", all.callbacks_max);
             }
             "wait" => self.now = self.now + Millis(statement.noun(0).parse().unwrap()),
             "turn" => {
@@ -313,6 +315,7 @@ impl<'a> Statement<'a> {
             disk_mb: self.number("disk", 100),
             rootfs: self.rootfs(),
             placement_tags: self.list("tags", ""),
+            completion_callback_url: self.list("callback", "").concat(),
             action: action(),
             ..TaskDefinition::default()
         }

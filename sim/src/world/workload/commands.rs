@@ -62,11 +62,14 @@ pub(super) fn ask(rng: &mut Rng, state: &State, name: &str) -> Command {
         };
     }
     if tasks.is_empty() || tasks.len() < limits::TASKS_MAX && rng.below(3) != 0 {
-        return desire_task(rng, name);
+        return desire_task(rng, name, callback_url(name));
     }
-    let task_guid = rng.pick(&tasks).task_guid.clone();
+    let task = rng.pick(&tasks);
+    let task_guid = task.task_guid.clone();
+    // Whoever wants to be told leaves it to that.
+    let is_called_back = !task.definition.completion_callback_url.is_empty();
     match rng.below(4) {
-        0 => Command::CancelTask { task_guid },
+        choice if choice == 0 || is_called_back => Command::CancelTask { task_guid },
         1 => Command::DeleteTask { task_guid },
         _ => Command::ResolvingTask { task_guid },
     }
@@ -113,7 +116,8 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
     let is_new =
         tasks.is_empty() || tasks.len() < limits::TASKS_MAX && rng.chance(PerMillion(300_000));
     if is_new {
-        return desire_task(rng, name);
+        // Nobody is there who would tell a client.
+        return desire_task(rng, name, String::new());
     }
     let task = rng.pick(&tasks);
     let task_guid = task.task_guid.clone();
@@ -149,18 +153,25 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
     }
 }
 
-fn desire_task(rng: &mut Rng, name: &str) -> Command {
+fn desire_task(rng: &mut Rng, name: &str, completion_callback_url: String) -> Command {
     let definition = TaskDefinition {
         rootfs: "preloaded:busybox".into(),
         action: Some(action()),
         memory_mb: 16,
         disk_mb: 16,
         annotation: "x".repeat(rng.index(200)),
+        completion_callback_url,
         ..TaskDefinition::default()
     };
     let task_guid = TaskGuid::from(name.to_owned());
     let definition = Box::new(definition);
     Command::DesireTask { task_guid, domain: domain(rng), definition }
+}
+
+/// Every other client wants to be told.
+fn callback_url(name: &str) -> String {
+    let is_even = name.bytes().next_back().is_some_and(|byte| byte % 2 == 0);
+    if is_even { format!("http://client/{name}") } else { String::new() }
 }
 
 /// Something that changes what is desired, or moves some instance on.
