@@ -88,6 +88,7 @@ pub struct Checker {
     tasks_once: TasksOnce,
     callbacks: Callbacks,
     history: History,
+    idle: u64,
     violations: Vec<Violation>,
 }
 
@@ -103,6 +104,11 @@ impl Checker {
     /// The last entry known to be agreed.
     pub fn agreed(&self) -> Option<u64> {
         self.state_machine.agreed()
+    }
+
+    /// How many entries were agreed that changed nothing.
+    pub fn idle(&self) -> u64 {
+        self.idle
     }
 
     /// The state after everything known to be agreed.
@@ -174,6 +180,9 @@ impl Checker {
                 let told = self.callbacks.check(&before, after);
                 self.rule(at_ns, replacement::NAME, verdict);
                 self.rule(at_ns, callbacks::NAME, told);
+                if outcome.0.iter().all(|result| *result != Ok(true)) {
+                    self.idle += 1;
+                }
                 let verdict = self.history.agreed(id.index, &bytes.0, outcome);
                 self.rule(at_ns, acknowledged::NAME, verdict);
             }

@@ -44,6 +44,12 @@ pub const EVACUATION_TIMEOUT: Millis = Millis::from_secs(60 * 60);
 /// min), and every instance is replaced.
 pub const EVACUATE_MAX: Duration = Duration::from_secs(6 * 60);
 
+/// How long a cluster with nothing to do is watched.
+pub const QUIET: Duration = Duration::from_secs(2);
+
+/// Entries that change nothing meanwhile, at the most: reports that crossed with what they report.
+pub const QUIET_ENTRIES_MAX: u64 = 5;
+
 /// How long an operator waits for one answer.
 pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(30);
 

@@ -116,7 +116,9 @@ impl<W: World> CellLoop<W> {
         let offered = self.agent.cell();
         let on_record = state.cell(&offered.cell_id);
         let is_current = on_record.is_some_and(|known| {
-            Cell { health: CellHealth::Present, ..Cell::clone(known) } == *offered
+            // Whether it takes work is others' to say.
+            let known = Cell::clone(known);
+            Cell { health: CellHealth::Present, intake: offered.intake, ..known } == *offered
         });
         if is_current || std::mem::replace(&mut self.begun().registering, true) {
             return;

@@ -7,7 +7,7 @@ use model::{Cell, CellId, Millis};
 use plan::report::Report;
 use replica::{AsyncRuntime, Replica};
 
-use crate::soft::{Answer, Message};
+use crate::soft::{Answer, Message, Progress};
 use crate::world::World;
 
 pub(crate) type ReplicaOf<W> =
@@ -105,7 +105,10 @@ impl<W: World> Agent<W> {
             Message::WaitingTask(task_guid) => {
                 Answer::WaitingTask(self.report().task(&task_guid).cloned())
             }
-            Message::Applied => Answer::Applied(self.read_stale().applied.unwrap_or(0)),
+            Message::Applied => Answer::Applied(Progress {
+                applied_index: self.read_stale().applied.unwrap_or(0),
+                overlooked: self.overlooked(),
+            }),
             Message::TransferLeadership(to) => {
                 let agent = self.clone();
                 drop(W::Runtime::spawn(async move {

@@ -7,7 +7,7 @@ use replica::state::Reading;
 
 use crate::limits::SOFT_TIMEOUT;
 use crate::node::Agent;
-use crate::soft::{Answer, Message};
+use crate::soft::{Answer, Message, Progress};
 use crate::world::World;
 
 /// Why a change was not made, or may not have been.
@@ -78,10 +78,10 @@ impl<W: World> Agent<W> {
         }
     }
 
-    /// The last entry that a node has applied; `None` when it does not answer.
-    pub async fn applied_by(&self, node_id: u64) -> Option<u64> {
-        if let Some(Answer::Applied(applied)) = self.ask(node_id, Message::Applied).await {
-            Some(applied)
+    /// How far a node has come; `None` when it does not answer.
+    pub async fn progress_of(&self, node_id: u64) -> Option<Progress> {
+        if let Some(Answer::Applied(progress)) = self.ask(node_id, Message::Applied).await {
+            Some(progress)
         } else {
             None
         }

@@ -29,8 +29,16 @@ pub enum Answer {
     WaitingTask(Option<Wait>),
     /// The message could not be read.
     Malformed,
+    Applied(Progress),
+}
+
+/// How far a node has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
     /// The index of the last entry applied; 0 before the first.
-    Applied(u64),
+    pub applied_index: u64,
+    /// See [`crate::Agent::overlooked`].
+    pub overlooked: u64,
 }
 
 impl Message {

@@ -64,6 +64,9 @@ pub struct Member {
     pub role: Role,
     /// The last entry that it has applied; unknown when it does not answer.
     pub applied_index: Option<u64>,
+    /// What its turns found only by looking at everything, which is a mistake of ours; unknown
+    /// when it does not answer.
+    pub overlooked: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 use model::{
     ActualLrp, ActualState, Cell, CellHealth, DesiredLrp, DesiredLrpUpdate, Domain, DomainName,
-    Intake, Millis, RootfsProvider, Task, TaskDefinition, TaskGuid,
+    Intake, Millis, RootfsProvider, Task, TaskDefinition, TaskGuid, metric_tag,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -25,6 +25,7 @@ pub fn desired_lrp(lrp: &DesiredLrp) -> Value {
         })
         .collect();
     value["routes"] = Value::Object(routes);
+    value["created_at"] = lrp.created_at.as_nanos().into();
     value
 }
 
@@ -36,6 +37,10 @@ pub fn desired_lrp(lrp: &DesiredLrp) -> Value {
 pub fn parse_desired_lrp(text: &str) -> Result<DesiredLrp, serde_json::Error> {
     let mut value: Value = serde_json::from_str(text)?;
     routes_to_text(&mut value);
+    if let Value::Object(fields) = &mut value {
+        // In nanoseconds where it was printed; it is made anew in any case.
+        fields.remove("created_at");
+    }
     serde_json::from_value(value)
 }
 
@@ -58,9 +63,10 @@ fn routes_to_text(value: &mut Value) {
     }
 }
 
-/// An actual LRP as `cfdot actual-lrps` prints it: key, placement and net info side by side.
+/// An actual LRP as `cfdot actual-lrps` prints it: key, placement and net info side by side. Its
+/// internal routes and metric tags are those of the desired LRP, where that is given.
 #[must_use]
-pub fn actual_lrp(lrp: &ActualLrp) -> Value {
+pub fn actual_lrp(lrp: &ActualLrp, desired: Option<&DesiredLrp>) -> Value {
     let mut value = json!({
         "process_guid": lrp.key.process_guid,
         "index": lrp.key.index,
@@ -70,7 +76,16 @@ pub fn actual_lrp(lrp: &ActualLrp) -> Value {
         "crash_count": lrp.crash_count,
         "since": lrp.since.as_nanos(),
         "modification_tag": lrp.modification_tag,
+        "OptionalRoutable": {"routable": lrp.routable},
+        "availability_zone": lrp.availability_zone,
     });
+    if let Some(routes) = desired.and_then(internal_routes) {
+        value["actual_lrp_internal_routes"] = routes;
+    }
+    let tags = desired.map(|desired| metric_tag::resolve(&desired.metric_tags, lrp));
+    if let Some(tags) = tags.filter(|tags| !tags.is_empty()) {
+        value["metric_tags"] = json!(tags);
+    }
     if !lrp.crash_reason.is_empty() {
         value["crash_reason"] = lrp.crash_reason.as_str().into();
     }
@@ -90,6 +105,14 @@ pub fn actual_lrp(lrp: &ActualLrp) -> Value {
         ActualState::Unclaimed { .. } | ActualState::Claimed { .. } | ActualState::Crashed => {}
     }
     value
+}
+
+/// The names of an LRP inside the platform (Diego: the routes of `internal-router`).
+fn internal_routes(desired: &DesiredLrp) -> Option<Value> {
+    let text = desired.routes.get("internal-router")?;
+    let routes: Value = serde_json::from_str(text).ok()?;
+    let is_empty = routes.as_array().is_none_or(Vec::is_empty);
+    (!is_empty).then_some(routes)
 }
 
 /// A task as `cfdot tasks` prints it: its definition nested, its state's parts side by side.
@@ -212,6 +235,7 @@ pub fn log_line(source: &str, line: &LogLine) -> Value {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use model::metric_tag::{DynamicValue, MetricTagValue};
     use model::{ActualLrpKey, InstanceKey, ModificationTag, NetInfo, PortMapping, Presence};
 
     use super::*;
@@ -235,9 +259,28 @@ mod tests {
             memory_mb: 64,
             disk_mb: 0,
             modification_tag: ModificationTag { epoch: "e".into(), index: 3 },
+            routable: true,
+            availability_zone: "z1".into(),
         };
-        expect![[r#"{"address":"10.0.0.1","cell_id":"c","crash_count":1,"crash_reason":"Exited with status 1","domain":"d","index":2,"instance_address":"10.88.0.2","instance_guid":"i","modification_tag":{"epoch":"e","index":3},"ports":[{"container_port":8080,"host_port":61001}],"presence":"ORDINARY","process_guid":"app","since":5000000,"state":"RUNNING"}"#]]
-            .assert_eq(&actual_lrp(&lrp).to_string());
+        let tag = |fixed: &str, dynamic| {
+            let value = MetricTagValue { fixed: fixed.to_owned(), dynamic };
+            (fixed.to_owned() + "-tag", value)
+        };
+        let desired = DesiredLrp {
+            routes: [("internal-router".to_owned(), r#"[{"hostname":"app.internal"}]"#.to_owned())]
+                .into(),
+            metric_tags: [
+                tag("fixed", DynamicValue::Invalid),
+                tag("", DynamicValue::Index),
+                tag("i", DynamicValue::InstanceGuid),
+            ]
+            .into(),
+            ..DesiredLrp::default()
+        };
+        expect![[r#"{"OptionalRoutable":{"routable":true},"actual_lrp_internal_routes":[{"hostname":"app.internal"}],"address":"10.0.0.1","availability_zone":"z1","cell_id":"c","crash_count":1,"crash_reason":"Exited with status 1","domain":"d","index":2,"instance_address":"10.88.0.2","instance_guid":"i","metric_tags":{"-tag":"2","fixed-tag":"fixed","i-tag":"i"},"modification_tag":{"epoch":"e","index":3},"ports":[{"container_port":8080,"host_port":61001}],"presence":"ORDINARY","process_guid":"app","since":5000000,"state":"RUNNING"}"#]]
+            .assert_eq(&actual_lrp(&lrp, Some(&desired)).to_string());
+        let alone = actual_lrp(&lrp, None);
+        assert!(alone.get("metric_tags").is_none() && alone.get("OptionalRoutable").is_some());
     }
 
     #[test]

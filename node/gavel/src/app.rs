@@ -155,7 +155,7 @@ impl App {
             .instances
             .iter()
             .map(|lrp| {
-                let mut value = api::json::actual_lrp(lrp);
+                let mut value = api::json::actual_lrp(lrp, Some(&self.desired));
                 let waiting = self.waiting.iter().find(|(index, _)| *index == lrp.key.index);
                 if let (true, Some((_, waiting))) = (lrp.is_unclaimed(), waiting) {
                     value["waiting_reason"] = waiting.reason.as_str().into();

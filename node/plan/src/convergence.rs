@@ -4,6 +4,10 @@
 //! not the size of the cluster. [`overlooked`] is the safety net behind that: it looks at every
 //! row, and finds nothing unless there is a mistake of ours. Source: lifecycle.md sections 1.8, 3.3
 //! and 3.5.
+//!
+//! Diego's rules d, e and f, which retire what is not desired where the domain is fresh, have nothing
+//! to find here: rows go in the same apply as their index (`model::invariants`). So nothing that
+//! convergence decides ends an instance, and no domain need be fresh for it.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! An actual LRP: one instance of a desired LRP, and where it has got to.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ pub struct ActualLrp {
     pub memory_mb: u32,
     pub disk_mb: u32,
     pub modification_tag: ModificationTag,
+    /// Whether routers may send requests there: false until it first runs.
+    pub routable: bool,
+    /// Of the cell that it runs on, or ran on last; empty until it first runs.
+    pub availability_zone: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

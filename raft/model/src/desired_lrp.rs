@@ -11,6 +11,7 @@ use crate::egress::EgressRule;
 use crate::id::{DomainName, Epoch, ProcessGuid};
 use crate::image::Digest;
 use crate::metric_tag::MetricTagValue;
+use crate::time::Millis;
 use crate::volume::VolumeMount;
 
 /// Diego: `models.DesiredLRP`. Field names are those of its JSON.
@@ -110,6 +111,9 @@ pub struct DesiredLrp {
     pub metric_tags: BTreeMap<String, MetricTagValue>,
     #[serde(default)]
     pub update_strategy: UpdateStrategy,
+    /// Set by apply.
+    #[serde(default)]
+    pub created_at: Millis,
 }
 
 /// What an evacuation does with a running instance.

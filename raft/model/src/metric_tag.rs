@@ -1,6 +1,10 @@
 //! Metric tags: what the metrics and logs of an instance are labelled with.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::actual_lrp::ActualLrp;
 
 /// A fixed text, or one that each instance has of its own. Diego: `models.MetricTagValue`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,4 +26,21 @@ pub enum DynamicValue {
     Index,
     #[serde(rename = "INSTANCE_GUID")]
     InstanceGuid,
+}
+
+/// The tags of one instance; without those that name its guid while it has none.
+#[must_use]
+pub fn resolve(
+    tags: &BTreeMap<String, MetricTagValue>,
+    lrp: &ActualLrp,
+) -> BTreeMap<String, String> {
+    let resolved = tags.iter().filter_map(|(name, value)| {
+        let text = match value.dynamic {
+            DynamicValue::Invalid => value.fixed.clone(),
+            DynamicValue::Index => lrp.key.index.to_string(),
+            DynamicValue::InstanceGuid => lrp.instance()?.instance_guid.to_string(),
+        };
+        Some((name.clone(), text))
+    });
+    resolved.collect()
 }

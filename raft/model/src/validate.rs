@@ -15,9 +15,10 @@ pub(crate) use desired_lrp::{desired_lrp, desired_lrp_update};
 pub(crate) use task::task;
 
 use crate::action::EnvironmentVariable;
+use crate::actual_lrp::{ActualLrpKey, InstanceKey};
 use crate::cell::Cell;
 use crate::feature_flag::FeatureFlag;
-use crate::id::DomainName;
+use crate::id::{DomainName, ProcessGuid};
 use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::state::State;
@@ -27,6 +28,22 @@ pub(crate) fn cell(cell: &Cell) -> Result<(), Refusal> {
     bad.field("cell_id", !is_name(cell.cell_id.as_str()));
     bad.field("memory_mb", cell.capacity.memory_mb == 0);
     bad.field("containers", cell.capacity.containers == 0);
+    bad.refuse()
+}
+
+/// What a cell says of an instance: whose it is, and which placement.
+pub(crate) fn placement(key: &ActualLrpKey, instance: &InstanceKey) -> Result<(), Refusal> {
+    let mut bad = BadFields::default();
+    bad.field("process_guid", key.process_guid.as_str().is_empty());
+    bad.field("domain", key.domain.as_str().is_empty());
+    bad.field("instance_guid", instance.instance_guid.as_str().is_empty());
+    bad.field("cell_id", instance.cell_id.as_str().is_empty());
+    bad.refuse()
+}
+
+pub(crate) fn process_guid(process_guid: &ProcessGuid) -> Result<(), Refusal> {
+    let mut bad = BadFields::default();
+    bad.field("process_guid", process_guid.as_str().is_empty());
     bad.refuse()
 }
 

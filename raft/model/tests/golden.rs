@@ -255,6 +255,8 @@ impl GoldenRow {
             memory_mb: 256,
             disk_mb: 1024,
             modification_tag: tag(),
+            routable: true,
+            availability_zone: "z1".into(),
         };
         let id = record.id();
         Self::new(name, RowKey::ActualLrp(id.clone()), &record.clone(), move |state| {
@@ -437,6 +439,7 @@ fn desired_lrp() -> DesiredLrp {
         metrics_guid: "log".to_owned(),
         metric_tags: metric_tags(),
         update_strategy: UpdateStrategy::Recreate,
+        created_at: AT,
     }
 }
 

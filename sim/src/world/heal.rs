@@ -22,6 +22,7 @@ use crate::network::Weather;
 use crate::runtime::{self, SimRuntime};
 
 const NAME: &str = "comes right";
+const QUIET: &str = "a cluster with nothing to do is quiet";
 const EMPTIES: &str = "an evacuated cell is soon empty";
 
 impl World {
@@ -129,9 +130,21 @@ impl World {
                 }
                 Self::pause(limits::HEAL_LOOK).await;
             }
+            self.check_that_it_is_quiet().await;
             self.insist(id, Command::OpenCell { cell_id: cell_id(id) }).await;
         }
         self.converge().await;
+    }
+
+    /// What is asked once is not asked again and again.
+    async fn check_that_it_is_quiet(&self) {
+        let before = self.checker().idle();
+        Self::pause(limits::QUIET).await;
+        let idle = self.checker().idle() - before;
+        if idle > limits::QUIET_ENTRIES_MAX {
+            let quiet_s = limits::QUIET.as_secs();
+            self.violated(QUIET, format!("{idle} entries in {quiet_s} s changed nothing"));
+        }
     }
 
     /// As long as it takes, in good weather.

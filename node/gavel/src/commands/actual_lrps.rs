@@ -1,7 +1,9 @@
 //! Actual LRPs, as `cfdot` does.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use model::ProcessGuid;
+use model::{DesiredLrp, ProcessGuid};
 
 use super::{Freshness, parse_guid};
 use crate::app;
@@ -34,9 +36,22 @@ impl List {
     pub(crate) async fn run(self, mut caller: Caller) -> Result<(), Failure> {
         let consistency = self.freshness.consistency();
         let lrps = caller.client.actual_lrps(self.process_guid.as_ref(), consistency).await?;
+        // Routes and metric tags are the desired LRP's; only JSON shows them.
+        let desired = match &self.process_guid {
+            _ if !caller.screen.is_json() => Vec::new(),
+            Some(guid) => caller.client.desired_lrp_if_any(guid).await?.into_iter().collect(),
+            None => {
+                let client = &mut caller.client;
+                client
+                    .read(async |admin, context| admin.desired_lrps(context, consistency).await)
+                    .await?
+            }
+        };
+        let desired: BTreeMap<&ProcessGuid, &DesiredLrp> =
+            desired.iter().map(|lrp| (&lrp.process_guid, lrp.as_ref())).collect();
         caller.screen.list(
             &lrps,
-            |lrp| api::json::actual_lrp(lrp),
+            |lrp| api::json::actual_lrp(lrp, desired.get(&lrp.key.process_guid).copied()),
             |lrps| {
                 let mut table = Table::new([
                     "process guid",

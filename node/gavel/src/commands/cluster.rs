@@ -66,6 +66,13 @@ impl Status {
         let answered = name(&status, status.node_id);
         let (applied, last) = (status.applied_index, status.last_log_index);
         screen.line(format_args!("answered  {answered}, applied {applied} of {last} entries"))?;
+        let overlooked: u64 = status.members.iter().filter_map(|member| member.overlooked).sum();
+        if overlooked > 0 {
+            let what =
+                "found only by looking at everything: a mistake of Gavel's, please report it";
+            let count = screen.styled(Style::Bad, &overlooked.to_string());
+            screen.line(format_args!("overlooked {count}, {what}"))?;
+        }
         screen.line("")?;
         let mut table = Table::new(["node", "name", "address", "role", "applied"]);
         for member in &status.members {

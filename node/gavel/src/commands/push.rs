@@ -207,8 +207,11 @@ async fn confirm(
     progress.keep("the answer was lost on the way; looking whether the change has happened");
     match caller.client.desired_lrp_if_any(&lrp.process_guid).await {
         Ok(Some(found)) => {
-            let tag = found.modification_tag.clone();
-            let sent = DesiredLrp { modification_tag: tag, ..lrp.clone() };
+            let sent = DesiredLrp {
+                modification_tag: found.modification_tag.clone(),
+                created_at: found.created_at,
+                ..lrp.clone()
+            };
             if sent == *found { Ok(()) } else { Err(lost) }
         }
         Ok(None) | Err(_) => Err(lost),

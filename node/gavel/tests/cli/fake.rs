@@ -517,6 +517,7 @@ impl Admin for Face {
             address: format!("10.0.0.{node_id}:7440"),
             role: if node_id == cluster.leader { Role::Leader } else { Role::Voter },
             applied_index: (node_id != 3).then_some(cluster.log_index),
+            overlooked: (node_id != 3).then_some(0),
         };
         Ok(ClusterStatus {
             node_id: 1,

@@ -325,12 +325,16 @@ impl Admin for AdminFace {
             true => Role::Voter,
             false => Role::Learner,
         };
-        let members = status.members.iter().map(async |member| Member {
-            node_id: member.id,
-            name: member.node.name.clone(),
-            address: member.node.address.clone(),
-            role: role(member),
-            applied_index: self.agent.applied_by(member.id).await,
+        let members = status.members.iter().map(async |member| {
+            let progress = self.agent.progress_of(member.id).await;
+            Member {
+                node_id: member.id,
+                name: member.node.name.clone(),
+                address: member.node.address.clone(),
+                role: role(member),
+                applied_index: progress.map(|progress| progress.applied_index),
+                overlooked: progress.map(|progress| progress.overlooked),
+            }
         });
         let members = futures_util::future::join_all(members).await;
         Ok(ClusterStatus {

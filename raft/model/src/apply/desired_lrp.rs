@@ -20,6 +20,7 @@ impl Change<'_> {
         }
         validate::rootfs_allowed(self.state, &desired.rootfs)?;
         desired.modification_tag = ModificationTag::new(self.mint_epoch());
+        desired.created_at = self.stamp.at;
         let indices = desired.indices();
         let desired = Arc::new(desired);
         self.state.put_desired_lrp(Arc::clone(&desired));

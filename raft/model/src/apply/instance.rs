@@ -14,6 +14,7 @@ use crate::limits::truncate_reason;
 use crate::refusal::Refusal;
 use crate::restart::{self, Restart};
 use crate::state::mebibytes;
+use crate::validate;
 
 impl Change<'_> {
     pub(super) fn start_lrp(
@@ -22,6 +23,7 @@ impl Change<'_> {
         instance: &InstanceKey,
         net_info: NetInfo,
     ) -> Result<(), Refusal> {
+        validate::placement(key, instance)?;
         if self.suspect_with(key, instance).is_some() {
             return Ok(());
         }
@@ -34,8 +36,17 @@ impl Change<'_> {
             });
         }
         let running = ActualState::Running { instance: instance.clone(), net_info };
-        if row.state != running {
-            self.move_row(&row, |after| after.state = running);
+        let cell = self.state.cell(&instance.cell_id);
+        let zone = cell.map(|cell| cell.zone.as_str()).unwrap_or_default();
+        let is_zone_known = *row.availability_zone == *zone;
+        if row.state != running || !row.routable || !is_zone_known {
+            let zone =
+                if is_zone_known { Arc::clone(&row.availability_zone) } else { Arc::from(zone) };
+            self.move_row(&row, |after| {
+                after.state = running;
+                after.routable = true;
+                after.availability_zone = zone;
+            });
         }
         for presence in [Presence::Evacuating, Presence::Suspect] {
             let id =
@@ -51,6 +62,7 @@ impl Change<'_> {
         instance: &InstanceKey,
         reason: &str,
     ) -> Result<(), Refusal> {
+        validate::placement(key, instance)?;
         if let Some(suspect) = self.suspect_with(key, instance) {
             self.remove_row(&suspect.id());
             return Ok(());
@@ -93,6 +105,7 @@ impl Change<'_> {
         key: &ActualLrpKey,
         instance: &InstanceKey,
     ) -> Result<(), Refusal> {
+        validate::placement(key, instance)?;
         let id = self
             .state
             .actual_lrps_of(&key.process_guid)
@@ -111,6 +124,7 @@ impl Change<'_> {
         process_guid: ProcessGuid,
         index: u32,
     ) -> Result<(), Refusal> {
+        validate::process_guid(&process_guid)?;
         let row = self.ordinary(&process_guid, index)?;
         self.remove_row(&row.id());
         Ok(())
@@ -160,6 +174,8 @@ impl Change<'_> {
             memory_mb: saturate(mebibytes(desired.memory_mb)),
             disk_mb: saturate(mebibytes(desired.disk_mb)),
             modification_tag: ModificationTag::new(self.mint_epoch()),
+            routable: false,
+            availability_zone: Arc::default(),
         });
         self.state.put_actual_lrp(Arc::clone(&row));
         self.events.push(Event::ActualLrpCreated(row));

@@ -2,6 +2,7 @@
 //! refusal. After each command the invariants hold, and a refusal has changed nothing.
 
 mod evacuation;
+mod transitions;
 
 use std::net::Ipv4Addr;
 

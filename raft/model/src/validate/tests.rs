@@ -284,3 +284,20 @@ fn egress_rules_field_by_field() {
         assert_eq!(said(lrp_with(json!({"egress_rules": [whole]}))), expected, "{rule}");
     }
 }
+
+#[test]
+fn what_a_cell_says_of_an_instance() {
+    let placement = |process_guid: &str, domain: &str, instance_guid: &str, cell_id: &str| {
+        let (process_guid, domain) = (process_guid.into(), domain.into());
+        let key = ActualLrpKey { process_guid, index: 0, domain };
+        let instance = InstanceKey { instance_guid: instance_guid.into(), cell_id: cell_id.into() };
+        said(super::placement(&key, &instance))
+    };
+    assert_eq!(placement("web", "d", "i", "c"), "");
+    assert_eq!(placement("", "d", "i", "c"), "!process_guid");
+    assert_eq!(placement("web", "", "i", "c"), "!domain");
+    assert_eq!(placement("web", "d", "", "c"), "!instance_guid");
+    assert_eq!(placement("web", "d", "i", ""), "!cell_id");
+    assert_eq!(placement("", "", "", ""), "!process_guid, !domain, !instance_guid, !cell_id");
+    assert_eq!(said(super::process_guid(&"".into())), "!process_guid");
+}
