@@ -5,6 +5,7 @@
 //! Measured is everything that a leader does until nothing waits: turns, and applying their plans.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use benches::{Cluster, auction_app, auction_cell};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -207,7 +208,7 @@ fn assert_zones_are_equal(cluster: &Cluster, tolerance: u64) {
     assert!(difference <= tolerance, "{zones:?}");
 }
 
-fn instances_by_zone(cluster: &Cluster) -> BTreeMap<String, u64> {
+fn instances_by_zone(cluster: &Cluster) -> BTreeMap<Arc<str>, u64> {
     let mut zones = BTreeMap::new();
     for cell in cluster.state.cells() {
         let load = cluster.state.load(&cell.cell_id);

@@ -177,7 +177,7 @@ pub fn cell(number: u32) -> Cell {
         cell_id: format!("cell-{number:04}").as_str().into(),
         node_id: u64::from(number),
         address: Ipv4Addr::new(10, 0, 0, 1),
-        zone: format!("z{}", number % ZONES),
+        zone: format!("z{}", number % ZONES).into(),
         capacity: Capacity { memory_mb: 128 * 1024, disk_mb: 512 * 1024, containers: 249 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
@@ -192,7 +192,7 @@ pub fn cell(number: u32) -> Cell {
 #[must_use]
 pub fn auction_cell(number: u32, zone: u32) -> Cell {
     let capacity = Capacity { memory_mb: 100, disk_mb: 100, containers: 100 };
-    Cell { zone: format!("z{zone}"), capacity, ..cell(number) }
+    Cell { zone: format!("z{zone}").into(), capacity, ..cell(number) }
 }
 
 /// An app of Diego's auction simulation: it asks for as much disk as memory.

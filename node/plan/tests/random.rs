@@ -126,7 +126,7 @@ impl Cluster {
         let mut rootfs_providers = vec![RootfsProvider::arbitrary("docker")];
         rootfs_providers.extend(place.has_stacks.then(|| RootfsProvider::arbitrary("preloaded")));
         let cell = Cell {
-            zone: format!("z{}", place.zone),
+            zone: format!("z{}", place.zone).into(),
             capacity: Capacity {
                 memory_mb: place.memory,
                 disk_mb: place.disk,

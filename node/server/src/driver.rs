@@ -141,7 +141,7 @@ fn cell(config: &Config, capacity: model::Capacity) -> Cell {
         cell_id: config.name.as_str().into(),
         node_id: config.node_id,
         address: config.cell.external_address,
-        zone: config.cell.zone.clone(),
+        zone: config.cell.zone.as_str().into(),
         capacity,
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),

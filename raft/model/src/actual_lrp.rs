@@ -26,7 +26,7 @@ pub struct ActualLrp {
     pub modification_tag: ModificationTag,
     /// Whether routers may send requests there: false until it first runs.
     pub routable: bool,
-    /// Of the cell that it runs on, or ran on last; empty until it first runs.
+    /// Of the cell that was chosen for it last; empty before. Diego tells it from the start on.
     pub availability_zone: Arc<str>,
 }
 

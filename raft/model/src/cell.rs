@@ -1,6 +1,7 @@
 //! A cell: a node in its role as the place where containers run.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ pub struct Cell {
     pub node_id: u64,
     /// Where its containers' host ports are reached.
     pub address: Ipv4Addr,
-    pub zone: String,
+    pub zone: Arc<str>,
     pub capacity: Capacity,
     /// The root file systems that it can run.
     pub rootfs_providers: Vec<RootfsProvider>,

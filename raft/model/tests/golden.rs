@@ -609,7 +609,7 @@ fn cell(health: CellHealth) -> Cell {
         cell_id: "cell-1".into(),
         node_id: 1,
         address: Ipv4Addr::new(10, 0, 0, 1),
-        zone: "z1".to_owned(),
+        zone: "z1".into(),
         capacity: Capacity { memory_mb: 16_384, disk_mb: 1 << 20, containers: 250 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),

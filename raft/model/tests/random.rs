@@ -534,7 +534,7 @@ impl Step {
             cell_id: format!("cell-{number}").into(),
             node_id: number.into(),
             address: Ipv4Addr::LOCALHOST,
-            zone: "z1".to_owned(),
+            zone: "z1".into(),
             capacity: Capacity {
                 memory_mb: 250 * u32::from(self.index),
                 disk_mb: [1000, 250, 1000, 350][usize::from(self.name)],

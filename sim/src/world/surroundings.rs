@@ -64,7 +64,7 @@ pub(crate) fn cell(id: NodeId) -> Cell {
         cell_id: cell_id(id),
         node_id: id,
         address: Ipv4Addr::LOCALHOST,
-        zone: format!("z{}", id % 2),
+        zone: format!("z{}", id % 2).into(),
         capacity: Capacity { memory_mb: 8192, disk_mb: 8192, containers: 250 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
         volume_drivers: Vec::new(),

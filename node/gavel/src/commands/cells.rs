@@ -57,7 +57,7 @@ impl Cells {
                     table.row([
                         cell.cell_id.as_str().into(),
                         state,
-                        cell.zone.as_str().into(),
+                        (&*cell.zone).into(),
                         cell.address.to_string().into(),
                         of(status.memory_mb_used, capacity.memory_mb).into(),
                         of(status.disk_mb_used, capacity.disk_mb).into(),

@@ -143,7 +143,7 @@ impl Cluster {
                 cell_id: format!("node-{node_id}").into(),
                 node_id: u64::from(node_id),
                 address: Ipv4Addr::new(10, 0, 0, node_id),
-                zone: "z1".to_owned(),
+                zone: "z1".into(),
                 capacity: Capacity { memory_mb: 1024, disk_mb: 4096, containers: 100 },
                 rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
                 volume_drivers: Vec::new(),

@@ -65,7 +65,7 @@ impl<'a> Table<'a> {
     pub(super) fn new(state: &'a State, settings: &Settings, has_tasks: bool) -> Self {
         let cells: Vec<&Cell> =
             state.cells().map(AsRef::as_ref).filter(|cell| cell.takes_work()).collect();
-        let zone_names: BTreeSet<&str> = cells.iter().map(|cell| cell.zone.as_str()).collect();
+        let zone_names: BTreeSet<&str> = cells.iter().map(|cell| &*cell.zone).collect();
         let zone_of: BTreeMap<&str, Zone> =
             zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();
         let mut table = Self {
@@ -81,7 +81,7 @@ impl<'a> Table<'a> {
         let mut cells_of_zone = vec![0; zone_of.len()];
         let mut kinds: BTreeMap<Kind<'a>, ShelfIndex> = BTreeMap::new();
         for cell in cells {
-            let zone = zone_of[cell.zone.as_str()];
+            let zone = zone_of[&*cell.zone];
             let shelf = *kinds.entry(Kind::of(cell)).or_insert_with(|| {
                 table.shelves.push(Shelf::new(cell, zone));
                 table.shelves.len() - 1

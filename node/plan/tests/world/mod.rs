@@ -280,7 +280,7 @@ impl<'a> Statement<'a> {
 
     fn cell(&self) -> Cell {
         Cell {
-            zone: self.settings.get("zone").copied().unwrap_or("z1").to_owned(),
+            zone: self.settings.get("zone").copied().unwrap_or("z1").into(),
             capacity: Capacity {
                 memory_mb: self.number("memory", 1000),
                 disk_mb: self.number("disk", 10_000),
@@ -327,7 +327,7 @@ pub(crate) fn cell(name: &str) -> Cell {
         cell_id: name.into(),
         node_id: 1,
         address: Ipv4Addr::LOCALHOST,
-        zone: "z1".to_owned(),
+        zone: "z1".into(),
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 10 },
         rootfs_providers: vec![RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),

@@ -36,16 +36,10 @@ impl Change<'_> {
             });
         }
         let running = ActualState::Running { instance: instance.clone(), net_info };
-        let cell = self.state.cell(&instance.cell_id);
-        let zone = cell.map(|cell| cell.zone.as_str()).unwrap_or_default();
-        let is_zone_known = *row.availability_zone == *zone;
-        if row.state != running || !row.routable || !is_zone_known {
-            let zone =
-                if is_zone_known { Arc::clone(&row.availability_zone) } else { Arc::from(zone) };
+        if row.state != running {
             self.move_row(&row, |after| {
                 after.state = running;
                 after.routable = true;
-                after.availability_zone = zone;
             });
         }
         for presence in [Presence::Evacuating, Presence::Suspect] {

@@ -2,9 +2,12 @@
 //!
 //! Plans are optimistic: everything they assumed is checked again here.
 
+use std::sync::Arc;
+
 use super::Change;
 use super::instance::describe;
 use crate::actual_lrp::{ActualState, InstanceKey};
+use crate::cell::Cell;
 use crate::id::{CellId, ProcessGuid};
 use crate::limits::truncate_reason;
 use crate::refusal::Refusal;
@@ -45,9 +48,12 @@ impl Change<'_> {
             return Err(Refusal::ActualLrpCannotBeClaimed { process_guid, index, state });
         }
         let need = Need { memory_mb: u64::from(row.memory_mb), disk_mb: u64::from(row.disk_mb) };
-        self.check_room(&cell_id, &need)?;
+        let zone = Arc::clone(&self.check_room(&cell_id, &need)?.zone);
         let instance = InstanceKey { instance_guid: self.mint(), cell_id };
-        self.move_row(&row, |after| after.state = ActualState::Claimed { instance });
+        self.move_row(&row, |after| {
+            after.state = ActualState::Claimed { instance };
+            after.availability_zone = zone;
+        });
         Ok(())
     }
 
@@ -90,8 +96,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Whether a present cell can hold one more container of this size.
-    pub(super) fn check_room(&self, cell_id: &CellId, need: &Need) -> Result<(), Refusal> {
+    /// The cell, if it is present and can hold one more container of this size.
+    pub(super) fn check_room(&self, cell_id: &CellId, need: &Need) -> Result<&Arc<Cell>, Refusal> {
         let cell =
             self.state.cell(cell_id).ok_or_else(|| Refusal::CellNotFound(cell_id.clone()))?;
         if !cell.takes_work() {
@@ -113,6 +119,6 @@ impl Change<'_> {
         if memory + need.memory_mb > u64::from(cell.capacity.memory_mb) {
             return refuse("memory");
         }
-        Ok(())
+        Ok(cell)
     }
 }

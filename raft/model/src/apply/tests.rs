@@ -131,7 +131,7 @@ fn cell(node_id: u64) -> Cell {
         cell_id: format!("cell-{node_id}").into(),
         node_id,
         address: Ipv4Addr::LOCALHOST,
-        zone: "z1".to_owned(),
+        zone: "z1".into(),
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 3 },
         rootfs_providers: vec![crate::cell::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
