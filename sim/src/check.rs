@@ -6,32 +6,49 @@
 //! log. They never look into a replica and never change what happens.
 
 mod acknowledged;
+mod backoff;
 mod callbacks;
 pub(crate) mod converged;
+mod domains;
 mod durable_answers;
+pub(crate) mod edges;
 mod election_safety;
+mod ends;
+mod fenced;
+mod flags;
 mod leader_completeness;
 mod linearizable;
 mod log_matching;
 mod model_invariants;
 mod one_vote;
+mod presence;
+mod refusals;
 mod replacement;
+mod room;
 mod state_machine;
 mod tasks_once;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use model::{Task, TaskGuid};
+use model::{CellId, Command, Millis, Task, TaskGuid};
 use replica::NodeId;
 use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
 
+use self::backoff::Backoff;
 use self::callbacks::Callbacks;
+use self::domains::Domains;
 use self::election_safety::ElectionSafety;
+pub use self::ends::Ended;
+use self::ends::Ends;
+use self::flags::Flags;
 use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
 use self::one_vote::OneVote;
-use self::state_machine::StateMachine;
+use self::presence::Heard;
+use self::state_machine::{StateMachine, Step, Steps};
 use self::tasks_once::TasksOnce;
+use crate::coverage;
 use crate::history::History;
 use crate::limits;
 
@@ -87,8 +104,14 @@ pub struct Checker {
     state_machine: StateMachine,
     tasks_once: TasksOnce,
     callbacks: Callbacks,
+    backoff: Backoff,
+    domains: Domains,
+    flags: Flags,
+    ends: Ends,
+    heard: Heard,
     history: History,
     idle: u64,
+    counts: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
 }
 
@@ -104,6 +127,11 @@ impl Checker {
     /// The last entry known to be agreed.
     pub fn agreed(&self) -> Option<u64> {
         self.state_machine.agreed()
+    }
+
+    /// How often each command was agreed, each refusal given and each edge taken.
+    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
     }
 
     /// How many entries were agreed that changed nothing.
@@ -173,25 +201,64 @@ impl Checker {
         };
         for (id, entry) in chain {
             let before = self.state_machine.state();
-            let outcome = self.state_machine.apply(id, entry.proposal.as_ref());
-            if let (Some(bytes), Some(outcome)) = (&entry.proposal, outcome) {
-                let after = self.state_machine.latest();
-                let verdict = replacement::check(&before, after, &bytes.0);
-                let told = self.callbacks.check(&before, after);
-                self.rule(at_ns, replacement::NAME, verdict);
+            let steps = self.state_machine.apply(id, entry.proposal.as_ref());
+            let after = self.state_machine.state();
+            if let (Some(bytes), Some(steps)) = (&entry.proposal, steps) {
+                self.check_steps(at_ns, &steps);
+                let commands: Vec<&Command> = steps.steps.iter().map(|it| &it.command).collect();
+                let replaced = replacement::check(&before, &after, &commands);
+                self.rule(at_ns, replacement::NAME, replaced);
+                let told = self.callbacks.check(&before, &after);
                 self.rule(at_ns, callbacks::NAME, told);
+                let outcome = steps.outcome();
                 if outcome.0.iter().all(|result| *result != Ok(true)) {
                     self.idle += 1;
                 }
                 let verdict = self.history.agreed(id.index, &bytes.0, outcome);
                 self.rule(at_ns, acknowledged::NAME, verdict);
             }
-            let verdict = model_invariants::check(id.index, self.state_machine.latest());
-            self.rule(at_ns, model_invariants::NAME, verdict);
+            self.rule(at_ns, room::NAME, room::check(&after));
+            let verdict = self.ends.check(id.index, &after);
+            self.rule(at_ns, ends::NAME, verdict);
+            self.rule(at_ns, model_invariants::NAME, model_invariants::check(id.index, &after));
         }
         for verdict in self.state_machine.check_waiting() {
             self.rule(at_ns, state_machine::NAME, Err(verdict));
         }
+    }
+
+    /// Judges an entry's commands, one by one.
+    fn check_steps(&mut self, at_ns: u64, Steps { at, steps }: &Steps) {
+        for step in steps {
+            self.count(step);
+            self.rule(at_ns, fenced::NAME, fenced::check(step));
+            self.rule(at_ns, refusals::NAME, refusals::check(step));
+            let verdict = self.backoff.check(step);
+            self.rule(at_ns, backoff::NAME, verdict);
+            let verdict = self.domains.check(step);
+            self.rule(at_ns, domains::NAME, verdict);
+            let verdict = self.flags.check(step);
+            self.rule(at_ns, flags::NAME, verdict);
+            match edges::check(step) {
+                Ok(edges) => edges.into_iter().for_each(|edge| self.tell(edge)),
+                Err(what) => self.violated(at_ns, edges::NAME, what),
+            }
+            if let (Command::CellMissing { cell_id }, Ok(true)) = (&step.command, &step.result) {
+                self.rule(at_ns, presence::NAME, self.heard.missing(*at, cell_id));
+            }
+        }
+    }
+
+    fn count(&mut self, step: &Step) {
+        match &step.result {
+            Ok(true) => self.tell(coverage::command(&step.command)),
+            Ok(false) => self.tell("a command that changed nothing"),
+            Err(refusal) => self.tell(coverage::refusal(refusal)),
+        }
+    }
+
+    fn tell(&mut self, name: &'static str) {
+        *self.counts.entry(name).or_default() += 1;
     }
 
     /// A replica answered a request. `durable_log` is the highest entry that its disk has ever
@@ -233,6 +300,23 @@ impl Checker {
     /// The client of a task was told how it ended.
     pub fn told(&mut self, task: &Task) {
         self.callbacks.told(task);
+    }
+
+    /// A cell ends a container.
+    pub fn ended(&mut self, at_ns: u64, ended: Ended) {
+        let agreed = self.state_machine.agreed();
+        let verdict = self.ends.ended(ended, agreed, self.state_machine.latest());
+        self.rule(at_ns, ends::NAME, verdict);
+    }
+
+    /// A node was told that a cell is there.
+    pub fn heard(&mut self, at_ns: u64, by: NodeId, cell_id: CellId) {
+        self.heard.heard(at_ns, by, cell_id);
+    }
+
+    /// A node's clock showed a date.
+    pub fn dated(&mut self, at_ns: u64, by: NodeId, date: Millis) {
+        self.heard.dated(at_ns, by, date);
     }
 
     /// A replica began a new life: its earlier states bind it no longer.

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use model::{Command, Refusal};
+
+use crate::check::edges::EDGES;
+
 /// All events, each with what it means.
 pub const EVENTS: &[(&str, &str)] = &[
     ("started", "a node was started"),
@@ -72,6 +76,145 @@ pub const EVENTS: &[(&str, &str)] = &[
 /// Events that are wrong by themselves, and so no gap when they do not happen.
 pub const WRONG: &[&str] = &["violated", "panicked"];
 
+/// Every command, by the name that [`command`] counts it under.
+pub const COMMANDS: &[&str] = &[
+    "InitCluster",
+    "DesireLrp",
+    "UpdateDesiredLrp",
+    "RemoveDesiredLrp",
+    "RetireLrp",
+    "DesireTask",
+    "CancelTask",
+    "ResolvingTask",
+    "DeleteTask",
+    "UpsertDomain",
+    "SetFeatureFlag",
+    "CreateLrp",
+    "PlaceLrp",
+    "FailLrp",
+    "RestartLrp",
+    "PlaceTask",
+    "RejectTask",
+    "ExpirePendingTask",
+    "ExpireCompletedTask",
+    "DemoteResolvingTask",
+    "ExpireDomain",
+    "CellMissing",
+    "CellReturned",
+    "RegisterCell",
+    "StartLrp",
+    "CrashLrp",
+    "RemoveLrp",
+    "StartTask",
+    "CompleteTask",
+    "RejectTaskOnCell",
+    "EvacuateCell",
+    "OpenCell",
+    "RecreateLrp",
+    "CloseCell",
+];
+
+/// Every refusal, by the name that [`refusal`] counts it under.
+pub const REFUSALS: &[&str] = &[
+    "refused: InvalidRequest",
+    "refused: DesiredLrpExists",
+    "refused: DesiredLrpNotFound",
+    "refused: ActualLrpNotFound",
+    "refused: TaskExists",
+    "refused: TaskNotFound",
+    "refused: CellNotFound",
+    "refused: InvalidTaskTransition",
+    "refused: RunningOnDifferentCell",
+    "refused: ActualLrpCannotBeClaimed",
+    "refused: ActualLrpCannotBeStarted",
+    "refused: ActualLrpCannotBeCrashed",
+    "refused: ActualLrpCannotBeFailed",
+    "refused: ActualLrpCannotBeRemoved",
+    "refused: ActualLrpCannotBeUnclaimed",
+    "refused: CellNotPresent",
+    "refused: NoRoom",
+    "refused: FeatureDisabled",
+    "refused: ClusterInitialised",
+    "refused: NotDue",
+];
+
+/// A command's name.
+pub(crate) fn command(command: &Command) -> &'static str {
+    match command {
+        Command::InitCluster { .. } => "InitCluster",
+        Command::DesireLrp { .. } => "DesireLrp",
+        Command::UpdateDesiredLrp { .. } => "UpdateDesiredLrp",
+        Command::RemoveDesiredLrp { .. } => "RemoveDesiredLrp",
+        Command::RetireLrp { .. } => "RetireLrp",
+        Command::DesireTask { .. } => "DesireTask",
+        Command::CancelTask { .. } => "CancelTask",
+        Command::ResolvingTask { .. } => "ResolvingTask",
+        Command::DeleteTask { .. } => "DeleteTask",
+        Command::UpsertDomain { .. } => "UpsertDomain",
+        Command::SetFeatureFlag { .. } => "SetFeatureFlag",
+        Command::CreateLrp { .. } => "CreateLrp",
+        Command::PlaceLrp { .. } => "PlaceLrp",
+        Command::FailLrp { .. } => "FailLrp",
+        Command::RestartLrp { .. } => "RestartLrp",
+        Command::PlaceTask { .. } => "PlaceTask",
+        Command::RejectTask { .. } => "RejectTask",
+        Command::ExpirePendingTask { .. } => "ExpirePendingTask",
+        Command::ExpireCompletedTask { .. } => "ExpireCompletedTask",
+        Command::DemoteResolvingTask { .. } => "DemoteResolvingTask",
+        Command::ExpireDomain { .. } => "ExpireDomain",
+        Command::CellMissing { .. } => "CellMissing",
+        Command::CellReturned { .. } => "CellReturned",
+        Command::RegisterCell { .. } => "RegisterCell",
+        Command::StartLrp { .. } => "StartLrp",
+        Command::CrashLrp { .. } => "CrashLrp",
+        Command::RemoveLrp { .. } => "RemoveLrp",
+        Command::StartTask { .. } => "StartTask",
+        Command::CompleteTask { .. } => "CompleteTask",
+        Command::RejectTaskOnCell { .. } => "RejectTaskOnCell",
+        Command::EvacuateCell { .. } => "EvacuateCell",
+        Command::OpenCell { .. } => "OpenCell",
+        Command::RecreateLrp { .. } => "RecreateLrp",
+        Command::CloseCell { .. } => "CloseCell",
+    }
+}
+
+/// A refusal's name.
+pub(crate) fn refusal(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::InvalidRequest(_) => "refused: InvalidRequest",
+        Refusal::DesiredLrpExists(_) => "refused: DesiredLrpExists",
+        Refusal::DesiredLrpNotFound(_) => "refused: DesiredLrpNotFound",
+        Refusal::ActualLrpNotFound { .. } => "refused: ActualLrpNotFound",
+        Refusal::TaskExists(_) => "refused: TaskExists",
+        Refusal::TaskNotFound(_) => "refused: TaskNotFound",
+        Refusal::CellNotFound(_) => "refused: CellNotFound",
+        Refusal::InvalidTaskTransition { .. } => "refused: InvalidTaskTransition",
+        Refusal::RunningOnDifferentCell { .. } => "refused: RunningOnDifferentCell",
+        Refusal::ActualLrpCannotBeClaimed { .. } => "refused: ActualLrpCannotBeClaimed",
+        Refusal::ActualLrpCannotBeStarted { .. } => "refused: ActualLrpCannotBeStarted",
+        Refusal::ActualLrpCannotBeCrashed { .. } => "refused: ActualLrpCannotBeCrashed",
+        Refusal::ActualLrpCannotBeFailed { .. } => "refused: ActualLrpCannotBeFailed",
+        Refusal::ActualLrpCannotBeRemoved { .. } => "refused: ActualLrpCannotBeRemoved",
+        Refusal::ActualLrpCannotBeUnclaimed { .. } => "refused: ActualLrpCannotBeUnclaimed",
+        Refusal::CellNotPresent(_) => "refused: CellNotPresent",
+        Refusal::NoRoom { .. } => "refused: NoRoom",
+        Refusal::FeatureDisabled(_) => "refused: FeatureDisabled",
+        Refusal::ClusterInitialised => "refused: ClusterInitialised",
+        Refusal::NotDue => "refused: NotDue",
+    }
+}
+
+/// Everything that is counted, in groups, each with its heading.
+pub fn groups() -> [(&'static str, Vec<&'static str>); 4] {
+    let events = EVENTS.iter().map(|(name, _)| *name).collect();
+    [
+        ("events", events),
+        ("commands agreed", COMMANDS.to_vec()),
+        ("refusals", REFUSALS.to_vec()),
+        ("transitions", EDGES.to_vec()),
+    ]
+}
+
 /// Adds the counts of one run to those of others.
 pub fn add(total: &mut BTreeMap<&'static str, u64>, run: &BTreeMap<&'static str, u64>) {
     for (name, count) in run {
@@ -79,9 +222,9 @@ pub fn add(total: &mut BTreeMap<&'static str, u64>, run: &BTreeMap<&'static str,
     }
 }
 
-/// The events that never happened.
+/// What never happened.
 pub fn gaps(counts: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
-    let names = EVENTS.iter().map(|(name, _)| *name);
+    let names = groups().into_iter().flat_map(|(_, names)| names);
     names.filter(|name| !counts.contains_key(name)).collect()
 }
 
@@ -92,7 +235,14 @@ mod tests {
     #[test]
     fn what_did_not_happen_is_a_gap() {
         let mut counts = BTreeMap::new();
-        add(&mut counts, &EVENTS.iter().skip(1).map(|(name, _)| (*name, 1)).collect());
+        let all = groups().into_iter().flat_map(|(_, names)| names);
+        add(&mut counts, &all.skip(1).map(|name| (name, 1)).collect());
         assert_eq!(gaps(&counts), [EVENTS[0].0]);
+    }
+
+    #[test]
+    fn commands_and_refusals_are_counted_under_names_that_are_listed() {
+        assert!(COMMANDS.contains(&command(&Command::InitCluster { salt: 1 })));
+        assert!(REFUSALS.contains(&refusal(&Refusal::NotDue)));
     }
 }

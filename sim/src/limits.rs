@@ -50,6 +50,9 @@ pub const QUIET: Duration = Duration::from_secs(2);
 /// Entries that change nothing meanwhile, at the most: reports that crossed with what they report.
 pub const QUIET_ENTRIES_MAX: u64 = 5;
 
+/// How fast a clock may run or how slow, in percent of true time: far worse than any crystal.
+pub const DRIFT_PERCENT_MAX: u64 = 5;
+
 /// How long an operator waits for one answer.
 pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(30);
 

@@ -30,6 +30,7 @@ pub use self::mix::{Mix, Sabotage, Scope, Weights};
 use self::nemesis::Nemesis;
 use self::node::NodeState;
 use crate::check::{Checker, Violation};
+use crate::coverage;
 use crate::disk::Disk;
 use crate::network::{Links, Network};
 use crate::rng::{Rng, nanos};
@@ -118,12 +119,19 @@ fn run_world(world: World, listener: Option<Listener>) -> Report {
         hash: trace.hash(),
         polls: trace.polls(),
         elapsed: runtime.elapsed(),
-        counts: trace.counts().clone(),
+        counts: all_counts(trace, &checker),
         healed_within,
         agreed: checker.agreed(),
         violations,
     };
     runtime.trace(report)
+}
+
+/// Everything that was counted in a run.
+fn all_counts(trace: &Trace, checker: &Checker) -> BTreeMap<&'static str, u64> {
+    let mut counts = trace.counts().clone();
+    coverage::add(&mut counts, checker.counts());
+    counts
 }
 
 impl World {

@@ -86,9 +86,9 @@ impl<W: World> Agent<W> {
     /// Answers another node's soft message.
     #[must_use]
     pub fn answer(&self, message: &[u8]) -> Vec<u8> {
-        match postcard::from_bytes::<Message>(message) {
-            Ok(message) => self.answer_here(message).encode(),
-            Err(_) => Answer::Malformed.encode(),
+        match Message::decode(message) {
+            Some(message) => self.answer_here(message).encode(),
+            None => Answer::Malformed.encode(),
         }
     }
 

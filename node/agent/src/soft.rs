@@ -42,6 +42,12 @@ pub struct Progress {
 }
 
 impl Message {
+    /// From bytes of a peer; none if they say nothing known.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("our own values serialise into memory")

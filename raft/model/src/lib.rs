@@ -27,6 +27,7 @@ pub mod image;
 pub mod invariants;
 pub mod limits;
 pub mod metric_tag;
+pub mod mutant;
 pub mod refusal;
 pub mod restart;
 pub mod state;

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
 
@@ -93,10 +94,41 @@ impl PartialEq for State {
 
 impl Eq for State {}
 
+/// The keys under which two tables differ.
+fn differing<'a, K: Ord, V: PartialEq>(
+    one: &'a OrdMap<K, V>,
+    other: &'a OrdMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    one.diff(other).map(|item| match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) => key,
+        DiffItem::Update { old: (key, _), .. } => key,
+    })
+}
+
 impl State {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The rows in which two states differ, in no order that means anything.
+    ///
+    /// Cheap for a state and what has become of it: what both share is not looked at.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = RowKey> + 'a {
+        let cluster = (self.cluster != other.cluster).then_some(RowKey::Cluster);
+        let desired = differing(&self.desired_lrps, &other.desired_lrps);
+        let actual = differing(&self.actual_lrps, &other.actual_lrps);
+        let flags = differing(&self.feature_flags, &other.feature_flags);
+        let tables = desired.cloned().map(RowKey::DesiredLrp);
+        let tables = tables.chain(actual.cloned().map(RowKey::ActualLrp));
+        let tables = tables.chain(differing(&self.tasks, &other.tasks).cloned().map(RowKey::Task));
+        let tables = tables.chain(differing(&self.cells, &other.cells).cloned().map(RowKey::Cell));
+        let domains = differing(&self.domains, &other.domains).cloned().map(RowKey::Domain);
+        cluster
+            .into_iter()
+            .chain(tables)
+            .chain(domains)
+            .chain(flags.copied().map(RowKey::FeatureFlag))
     }
 
     /// The latest time that any command was applied at.

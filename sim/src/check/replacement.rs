@@ -4,42 +4,36 @@
 //! end of an evacuation's time, and what must not run twice. Source: lifecycle.md section 4.2;
 //! Diego's promise to those who upgrade cells.
 
-use std::collections::BTreeSet;
-
-use model::{Command, ProcessGuid, State, codec};
+use model::{CellId, Command, Intake, ProcessGuid, RowKey, State};
 
 use super::Verdict;
 
 pub(super) const NAME: &str = "an instance that runs is not ended before its replacement runs";
 
 /// Judges one proposal by the states before and after it.
-pub(super) fn check(before: &State, after: &State, proposal: &[u8]) -> Verdict {
-    let run_on = running(after);
-    let ended: Vec<_> = running(before).difference(&run_on).cloned().collect();
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let proposal = codec::decode_proposal(proposal).map_err(|error| error.to_string())?;
-    verdict(before, &ended, &proposal.commands)
-}
-
-fn verdict(before: &State, ended: &[(ProcessGuid, u32)], commands: &[Command]) -> Verdict {
-    for (guid, index) in ended {
-        if !commands.iter().any(|command| may_end(command, before, guid, *index)) {
-            return Err(format!("{guid}/{index} runs no more after {commands:?}"));
+pub(super) fn check(before: &State, after: &State, commands: &[&Command]) -> Verdict {
+    for row in before.differences(after) {
+        let RowKey::ActualLrp(id) = row else { continue };
+        let (guid, at) = (&id.process_guid, id.index);
+        let ended = runs(before, guid, at) && !runs(after, guid, at);
+        if ended && !commands.iter().any(|command| may_end(command, before, after, guid, at)) {
+            return Err(format!("{guid}/{at} runs no more after {commands:?}"));
         }
     }
     Ok(())
 }
 
-/// The indices of which a container runs, whether it is to be replaced or not.
-fn running(state: &State) -> BTreeSet<(ProcessGuid, u32)> {
-    let rows = state.actual_lrps().filter(|row| row.is_running());
-    rows.map(|row| (row.key.process_guid.clone(), row.key.index)).collect()
+/// Whether a container of an index runs, whether it is to be replaced or not.
+fn runs(state: &State, guid: &ProcessGuid, at: u32) -> bool {
+    state.actual_lrps_of(guid).any(|row| row.key.index == at && row.is_running())
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "of all commands only these end instances")]
-fn may_end(command: &Command, before: &State, guid: &ProcessGuid, at: u32) -> bool {
+fn may_end(command: &Command, before: &State, after: &State, guid: &ProcessGuid, at: u32) -> bool {
+    let is_on = |cell_id: &CellId| {
+        let mut rows = before.actual_lrps_of(guid).filter(|row| row.key.index == at);
+        rows.any(|row| row.instance().is_some_and(|on| on.cell_id == *cell_id))
+    };
     match command {
         Command::RemoveDesiredLrp { process_guid }
         | Command::UpdateDesiredLrp { process_guid, .. } => process_guid == guid,
@@ -48,10 +42,15 @@ fn may_end(command: &Command, before: &State, guid: &ProcessGuid, at: u32) -> bo
         Command::CrashLrp { key, .. } | Command::RemoveLrp { key, .. } => {
             key.process_guid == *guid && key.index == at
         }
-        Command::CellMissing { cell_id } | Command::CloseCell { cell_id } => before
-            .actual_lrps_of(guid)
-            .filter(|row| row.key.index == at)
-            .any(|row| row.instance().is_some_and(|on| on.cell_id == *cell_id)),
+        Command::CellMissing { cell_id } => is_on(cell_id),
+        Command::CloseCell { cell_id } => {
+            let cell = before.cell(cell_id);
+            let is_over = cell.is_some_and(|cell| match cell.intake {
+                Intake::Evacuating { until } => until <= after.now(),
+                Intake::Open | Intake::Closed => false,
+            });
+            is_over && is_on(cell_id)
+        }
         _ => false,
     }
 }
@@ -81,10 +80,8 @@ mod tests {
         state
     }
 
-    /// As [`super::check`], of decisions not made into bytes yet.
     fn check(before: &State, after: &State, commands: &[Command]) -> Verdict {
-        let proposal = Proposal { at: Millis(1), commands: commands.to_vec() };
-        super::check(before, after, &codec::encode_proposal(&proposal))
+        super::check(before, after, &commands.iter().collect::<Vec<_>>())
     }
 
     fn apply(state: &mut State, command: Command) {
@@ -95,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_evacuation_that_ends_what_runs_is_seen() {
-        let before = state();
+        let mut before = state();
         let mut after = before.clone();
         let cell_id = samples::cell(1).cell_id;
         let evacuate = Command::EvacuateCell { cell_id: cell_id.clone(), timeout: Millis(9) };
@@ -108,9 +105,15 @@ mod tests {
         let mut after = before.clone();
         apply(&mut after, retire.clone());
         assert_eq!(check(&before, &after, &[evacuate.clone(), retire]), Ok(()), "asked for");
-        assert!(check(&before, &after, &[evacuate]).is_err());
+        assert!(check(&before, &after, std::slice::from_ref(&evacuate)).is_err());
+        let close = || Command::CloseCell { cell_id: cell_id.clone() };
+        assert!(check(&before, &after, &[close()]).is_err(), "it is open");
+        apply(&mut before, evacuate);
+        assert!(check(&before, &after, &[close()]).is_err(), "its time is not up");
+        let late = Proposal { at: Millis(99), commands: Vec::new() };
+        model::apply_proposal(&mut after, 9, late);
+        assert_eq!(check(&before, &after, &[close()]), Ok(()));
         let elsewhere = Command::CloseCell { cell_id: "cell-2".into() };
         assert!(check(&before, &after, &[elsewhere]).is_err());
-        assert_eq!(check(&before, &after, &[Command::CloseCell { cell_id }]), Ok(()));
     }
 }

@@ -6,9 +6,9 @@
 //! disk: so memory and rows agree on each node, and all nodes with each other. Within one life a
 //! replica never goes back. Source: Raft thesis, figure 3.2; design rule 7.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Outcome, State, codec};
+use model::{Command, Millis, Outcome, Proposal, Refusal, RowKey, Stamp, State, codec};
 use replica::NodeId;
 use replica::wire::{Blob, LogId};
 
@@ -34,6 +34,8 @@ pub(super) struct StateMachine {
     waiting: Vec<Shown>,
     /// How far each replica has come in its present life.
     shown: BTreeMap<NodeId, u64>,
+    /// The last state of each replica that was found right, and its place in `states`.
+    right: BTreeMap<NodeId, (usize, State)>,
 }
 
 impl StateMachine {
@@ -91,18 +93,18 @@ impl StateMachine {
         usize::try_from(index).ok().and_then(|index| self.log.get(index)).copied()
     }
 
-    /// Applies the next entry. Returns what it came to, if it is a proposal.
-    pub(super) fn apply(&mut self, id: LogId, proposal: Option<&Blob>) -> Option<Outcome> {
+    /// Applies the next entry, a command at a time. Returns the steps, if it is a proposal.
+    pub(super) fn apply(&mut self, id: LogId, proposal: Option<&Blob>) -> Option<Steps> {
         assert_eq!(id.index, self.log.len() as u64, "the agreed log grows one by one");
         let mut state = self.state();
-        let outcome = proposal.map(|bytes| {
+        let steps = proposal.map(|bytes| {
             let proposal = codec::decode_proposal(&bytes.0).expect("a replica checked the bytes");
-            model::apply_proposal(&mut state, id.index, proposal).0
+            steps(&mut state, id.index, proposal)
         });
         state.take_journal();
         self.log.push(id);
         self.states.push(state);
-        outcome
+        steps
     }
 
     /// A replica showed a state.
@@ -125,12 +127,17 @@ impl StateMachine {
         let agreed = self.agreed();
         let ready = |shown: &mut Shown| Some(shown.applied) <= agreed;
         let ready: Vec<Shown> = self.waiting.extract_if(.., ready).collect();
-        ready.iter().filter_map(|shown| self.compare(shown).err()).collect()
+        let mut wrong = Vec::new();
+        for shown in ready {
+            wrong.extend(self.compare(&shown).err());
+        }
+        wrong
     }
 
-    fn compare(&self, shown: &Shown) -> Verdict {
+    fn compare(&mut self, shown: &Shown) -> Verdict {
         let index = usize::try_from(shown.applied).expect("an index that is known fits");
-        if self.states[index] == shown.state {
+        if self.is_right(index, shown) {
+            self.right.insert(shown.node, (index, shown.state.clone()));
             return Ok(());
         }
         let whence = match shown.whence {
@@ -146,6 +153,20 @@ impl StateMachine {
             codec::digest(&self.states[index]),
             first_difference(&shown.state, &self.states[index]),
         ))
+    }
+
+    /// Whether a shown state is that of the log. From a state that was right it is enough to look
+    /// at what has changed since, there or here.
+    fn is_right(&self, index: usize, shown: &Shown) -> bool {
+        let agreed = &self.states[index];
+        let Some((then, right)) = self.right.get(&shown.node) else {
+            return *agreed == shown.state;
+        };
+        let there = right.differences(&shown.state);
+        let changed: BTreeSet<RowKey> =
+            there.chain(self.states[*then].differences(agreed)).collect();
+        let is_same = |row| codec::row_value(&shown.state, row) == codec::row_value(agreed, row);
+        changed.iter().all(is_same)
     }
 
     /// A replica begins a new life, which may begin further back.
@@ -165,27 +186,64 @@ impl StateMachine {
     }
 }
 
+/// One command of an agreed entry: what it was given and what came of it.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The state before it.
+    pub(super) before: State,
+    /// The state after it.
+    pub(super) after: State,
+    /// The command.
+    pub(super) command: Command,
+    /// Whether it changed anything, or why it was refused.
+    pub(super) result: Result<bool, Refusal>,
+}
+
+/// The commands of one agreed entry.
+#[derive(Debug)]
+pub(super) struct Steps {
+    /// The date of the proposal, by the clock of who made it.
+    pub(super) at: Millis,
+    /// Its commands, in order.
+    pub(super) steps: Vec<Step>,
+}
+
+impl Steps {
+    /// What the entry came to.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome(self.steps.iter().map(|step| step.result.clone()).collect())
+    }
+}
+
+/// What [`model::apply_proposal`] does, seen at each command.
+fn steps(state: &mut State, log_index: u64, proposal: Proposal) -> Steps {
+    let at = proposal.at;
+    let none = Proposal { at, commands: Vec::new() };
+    model::apply_proposal(state, log_index, none);
+    let steps = (0..).zip(proposal.commands).map(|(position, command)| {
+        let before = state.clone();
+        let stamp = Stamp { log_index, position, at };
+        let result = model::apply(state, stamp, command.clone()).map(|applied| applied.changed());
+        Step { before, after: state.clone(), command, result }
+    });
+    Steps { at, steps: steps.collect() }
+}
+
 /// The first row in which two states differ.
 fn first_difference(shown: &State, agreed: &State) -> String {
-    let rows = |state| codec::rows(state).collect::<BTreeMap<_, _>>();
-    let (shown, agreed) = (rows(shown), rows(agreed));
-    let differs = |key: &&Vec<u8>| shown.get(*key) != agreed.get(*key);
-    match shown.keys().chain(agreed.keys()).find(differs) {
-        None => "all rows are the same, what is derived differs".into(),
-        Some(key) => {
-            let side = match (shown.get(key), agreed.get(key)) {
-                (Some(_), None) => "is there and should not be",
-                (None, _) => "is missing",
-                (Some(_), Some(_)) => "has other content",
-            };
-            format!("row {:?} {side}", String::from_utf8_lossy(key))
-        }
-    }
+    let Some(row) = shown.differences(agreed).next() else {
+        return "all rows are the same, what is derived differs".into();
+    };
+    let side = match (codec::row_value(shown, &row), codec::row_value(agreed, &row)) {
+        (Some(_), None) => "is there and should not be",
+        (None, _) => "is missing",
+        (Some(_), Some(_)) => "has other content",
+    };
+    format!("row {row:?} {side}")
 }
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Millis, Proposal};
     use replica::peers::AppendEntries;
     use replica::wire::{Body, Entry, Vote};
 

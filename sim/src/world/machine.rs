@@ -16,7 +16,9 @@ use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _
 use plan::cell::{Container, Handle, Work};
 use replica::NodeId;
 
+use super::surroundings::cell_id;
 use super::{Sabotage, World};
+use crate::check::Ended;
 use crate::rng::{PerMillion, Rng};
 use crate::runtime::{self, Group, Sender, SimRuntime, Watch};
 
@@ -247,6 +249,16 @@ pub(super) struct SimContainers {
 }
 
 impl SimContainers {
+    /// The agent here has a container ended.
+    fn ends(&self, handle: &Handle) {
+        let ended = Ended {
+            cell_id: cell_id(self.me),
+            handle: handle.clone(),
+            applied: self.world.replica(self.me).and_then(|(_, it)| it.read_stale().applied),
+        };
+        self.world.check(|checker, at_ns| checker.ended(at_ns, ended));
+    }
+
     fn started(&self, handle: &Handle) {
         runtime::event("container_started", &[("node", self.me)]);
         if let Handle::Task(guid) = handle {
@@ -279,6 +291,7 @@ impl Containers for SimContainers {
     }
 
     async fn stop(&self, handle: &Handle) {
+        self.ends(handle);
         let (takes, _) = self.machine.draw(|_| PerMillion::NEVER);
         SimRuntime::sleep(takes).await;
         runtime::event("container_stopped", &[("node", self.me)]);
@@ -286,6 +299,7 @@ impl Containers for SimContainers {
     }
 
     async fn destroy(&self, handle: &Handle) -> Result<(), String> {
+        self.ends(handle);
         let (takes, fails) = self.machine.draw(|habits| habits.destroy_fails);
         SimRuntime::sleep(takes).await;
         if fails {

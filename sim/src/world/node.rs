@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Agent;
+use agent::soft::Message;
 use openraft_rt::AsyncRuntime;
 use replica::peers::{PeerRequest, PeerResponse, SnapshotReceived};
 use replica::wire::Blob;
@@ -216,6 +217,9 @@ fn answer(
             let request = PeerRequest::decode(&bytes).expect("a replica encoded these bytes");
             let response = match (&request, agent) {
                 (PeerRequest::Soft(message), Some(agent)) => {
+                    if let Some(Message::Sighting(cell_id)) = Message::decode(&message.0) {
+                        world.check(|it, at_ns| it.heard(at_ns, replica.id(), cell_id));
+                    }
                     PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
                 }
                 _ => replica.handle(request.clone()).await,

@@ -68,6 +68,7 @@ impl World {
         while !stamps.insert(at) {
             at += 1;
         }
+        self.check(|checker, at_ns| checker.dated(at_ns, node, Millis(at)));
         Millis(at)
     }
 
