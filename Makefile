@@ -1,13 +1,14 @@
 # make run      a cluster of three nodes on this machine, from nothing but Rust
 # make test     the whole test suite, the same way
 # make verify   reads only: formatting, lints, licences, the tree's own rules (CI runs this)
+# make sim      the simulator: one seed twice, every kept seed, 200 of this commit's, all mutants
 # make fix      rewrites: formatting and what clippy can mend
 # make bench    criterion benches, and the races against peers; see benches/RESULTS.md
 
 # RocksDB's C++ is built once per machine, outside the checkout; see .ci/rocksdb.
 CARGO = ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" cargo
 
-.PHONY: run test verify fix bench build needs test-needs bench-needs
+.PHONY: run test verify sim fix bench build needs test-needs bench-needs
 
 run: needs
 	$(CARGO) build --locked --release -p gavel
@@ -23,6 +24,15 @@ verify: needs
 	cargo fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	.ci/deny
+
+# The simulator builds no C++ and needs nothing of Debian. With the mutants in it, which sleep.
+SIM = cargo run --quiet --locked --profile sim -p gavel-sim --features mutants --
+
+sim:
+	$(SIM) meta 7
+	$(SIM) meta 7 --replicas
+	$(SIM) replay --drawn 200
+	$(SIM) mutants
 
 fix: needs
 	cargo fmt --all

@@ -31,7 +31,7 @@ mod tasks_once;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use model::{CellId, Command, Millis, Task, TaskGuid};
+use model::{CellId, Command, Millis, Refusal, Task, TaskGuid};
 use replica::NodeId;
 use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
 
@@ -112,7 +112,20 @@ pub struct Checker {
     history: History,
     idle: u64,
     counts: BTreeMap<&'static str, u64>,
+    /// Commands that have become known to be agreed and are not told yet.
+    news: Vec<News>,
     violations: Vec<Violation>,
+}
+
+/// A command that has become known to be agreed.
+#[derive(Debug)]
+pub struct News {
+    /// The entry that it is in.
+    pub index: u64,
+    /// The command.
+    pub command: Command,
+    /// Whether it changed anything, or why it was refused.
+    pub result: Result<bool, Refusal>,
 }
 
 /// What one property says of one observation.
@@ -132,6 +145,11 @@ impl Checker {
     /// How often each command was agreed, each refusal given and each edge taken.
     pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
         &self.counts
+    }
+
+    /// The commands that have become known to be agreed since this was last asked.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// How many entries were agreed that changed nothing.
@@ -185,7 +203,7 @@ impl Checker {
         self.rule(at_ns, election_safety::NAME, verdict);
         let verdict = self.log_matching.sent(append);
         self.rule(at_ns, log_matching::NAME, verdict);
-        let agreed = self.state_machine.agreed();
+        let agreed = self.state_machine.agreed_before(append.vote.term);
         let verdict = self.leader_completeness.sent(append, agreed);
         self.rule(at_ns, leader_completeness::NAME, verdict);
         if let Some(id) = append.committed {
@@ -205,6 +223,11 @@ impl Checker {
             let after = self.state_machine.state();
             if let (Some(bytes), Some(steps)) = (&entry.proposal, steps) {
                 self.check_steps(at_ns, &steps);
+                self.news.extend(steps.steps.iter().map(|step| News {
+                    index: id.index,
+                    command: step.command.clone(),
+                    result: step.result.clone(),
+                }));
                 let commands: Vec<&Command> = steps.steps.iter().map(|it| &it.command).collect();
                 let replaced = replacement::check(&before, &after, &commands);
                 self.rule(at_ns, replacement::NAME, replaced);
@@ -277,10 +300,8 @@ impl Checker {
             let verdict = self.one_vote.voted(by, ballot.vote);
             self.rule(at_ns, one_vote::NAME, verdict);
         }
-        if let PeerRequest::AppendEntries(append) = request {
-            let verdict = durable_answers::answered(by, append, response, durable_log);
-            self.rule(at_ns, durable_answers::NAME, verdict);
-        }
+        let verdict = durable_answers::answered(by, request, response, durable_log);
+        self.rule(at_ns, durable_answers::NAME, verdict);
     }
 
     /// A replica showed a state.
@@ -317,6 +338,12 @@ impl Checker {
     /// A node's clock showed a date.
     pub fn dated(&mut self, at_ns: u64, by: NodeId, date: Millis) {
         self.heard.dated(at_ns, by, date);
+    }
+
+    /// Nothing goes wrong from here on; or things do again.
+    pub fn calm(&mut self, is_calm: bool) {
+        let now = self.state_machine.latest().now();
+        self.callbacks.calm(is_calm.then_some(now));
     }
 
     /// A replica began a new life: its earlier states bind it no longer.

@@ -41,6 +41,11 @@ pub struct Wear {
     pub read_max: Duration,
     /// How many syncs fail, after which the disk does until it is restarted.
     pub fail: PerMillion,
+    /// How many writes fail, likewise.
+    pub write_fails: PerMillion,
+    /// How many reads give bytes with a bit flipped. What is stored is as it was: a second look
+    /// finds it whole.
+    pub flips: PerMillion,
 }
 
 impl Wear {
@@ -52,6 +57,8 @@ impl Wear {
         slow_max: Duration::from_micros(310),
         read_max: Duration::from_micros(50),
         fail: PerMillion::NEVER,
+        write_fails: PerMillion::NEVER,
+        flips: PerMillion::NEVER,
     };
 
     /// A mix of its own for each run.
@@ -62,7 +69,9 @@ impl Wear {
             slow: PerMillion(*rng.pick(&[0, 1_000, 10_000, 50_000])),
             slow_max: Duration::from_millis(*rng.pick(&[100, 500, 3_000])),
             read_max: Duration::from_micros(*rng.pick(&[0, 100, 5_000])),
-            fail: PerMillion(*rng.pick(&[0, 0, 20, 200])),
+            fail: PerMillion(*rng.pick(&[0, 0, 100, 1_000])),
+            write_fails: PerMillion(*rng.pick(&[0, 0, 100, 1_000])),
+            flips: PerMillion(*rng.pick(&[0, 0, 5_000, 50_000])),
         }
     }
 }
@@ -73,12 +82,15 @@ pub enum DiskError {
     /// The node that held this handle has crashed.
     #[error("the disk belongs to a later life of the node")]
     Gone,
-    /// A sync failed, and so does everything after it.
+    /// A sync or a write failed, and so does everything after it.
     #[error("the disk failed")]
     Failed,
+    /// There is no room for more.
+    #[error("no space left on device")]
+    NoSpace,
     /// More was written without a sync than [`limits::DISK_UNSYNCED_BATCHES_MAX`].
     #[error("the disk holds too much that is not synced")]
-    Full,
+    Unsynced,
 }
 
 /// What a crash did to a disk.
@@ -104,6 +116,10 @@ struct Platter<I: Image> {
     synced_batches: u64,
     life: u64,
     failed: bool,
+    /// Something that was read in this life was not what is stored.
+    flipped: bool,
+    /// Takes no writes.
+    full: bool,
     /// Syncs say that they are done and are not: a fault that checkers must find.
     lies: bool,
     wear: Wear,
@@ -142,6 +158,8 @@ impl<I: Image> Disk<I> {
             synced_batches: 0,
             life: 0,
             failed: false,
+            flipped: false,
+            full: false,
             lies: false,
             wear,
             rng,
@@ -171,7 +189,18 @@ impl<I: Image> Disk<I> {
     pub fn write(&self, batch: I::Batch) -> Result<(), DiskError> {
         let mut platter = self.this_life()?;
         if platter.unsynced.len() >= limits::DISK_UNSYNCED_BATCHES_MAX {
-            return Err(DiskError::Full);
+            return Err(DiskError::Unsynced);
+        }
+        let chance = platter.wear.write_fails;
+        let fails = platter.rng.chance(chance);
+        if fails || platter.full {
+            platter.failed = true;
+            let (name, error) = match fails {
+                true => ("write_failed", DiskError::Failed),
+                false => ("disk_full", DiskError::NoSpace),
+            };
+            runtime::event(name, &[]);
+            return Err(error);
         }
         platter.live.change(&batch);
         platter.unsynced.push_back(batch);
@@ -250,6 +279,24 @@ impl<I: Image> Disk<I> {
         }));
     }
 
+    /// Flips a bit of what was read, if the seed has it so.
+    pub fn wear_out(&self, bytes: &mut [u8]) {
+        let mut platter = self.any_life();
+        let chance = platter.wear.flips;
+        if platter.rng.chance(chance) && !bytes.is_empty() {
+            let at = platter.rng.index(bytes.len());
+            let bit = platter.rng.below(8);
+            bytes[at] ^= 1 << bit;
+            platter.flipped = true;
+            runtime::event("bit_flipped", &[]);
+        }
+    }
+
+    /// From here on there is room for more, or none.
+    pub fn set_full(&self, full: bool) {
+        self.any_life().full = full;
+    }
+
     /// Reads what a look into the disk shows, whoever's life it is: for checkers.
     pub fn inspect<T>(&self, read: impl FnOnce(&I) -> T) -> T {
         read(&self.any_life().live)
@@ -272,6 +319,7 @@ impl<I: Image> Disk<I> {
         platter.live = platter.synced.clone();
         platter.life += 1;
         platter.failed = false;
+        platter.flipped = false;
         Crashed { kept, lost: unsynced as u64 - kept }
     }
 
@@ -291,9 +339,10 @@ impl<I: Image> Disk<I> {
         self.any_life().lies = true;
     }
 
-    /// Whether a sync has failed in this life.
+    /// Whether it has failed in this life, or shown what is not stored.
     pub fn has_failed(&self) -> bool {
-        self.any_life().failed
+        let platter = self.any_life();
+        platter.failed || platter.flipped
     }
 }
 

@@ -5,6 +5,8 @@ pub mod coverage;
 pub mod disk;
 pub mod history;
 pub mod limits;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod network;
 pub mod rng;
 pub mod runtime;

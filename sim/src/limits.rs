@@ -73,3 +73,6 @@ pub const LRPS_RUNNING_MAX: usize = 6;
 
 /// LRPs in the state above which clients desire no more.
 pub const LRPS_MAX: usize = 20;
+
+/// What a cell offers at the least, in MiB, for one to be enough for all that clients desire.
+pub const CELL_MEMORY_AMPLE_MB: u32 = 4096;

@@ -2,50 +2,138 @@
 
 #![expect(clippy::print_stdout, reason = "a program that answers on its standard output")]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Child, Command, ExitCode, Stdio};
+mod commands;
+mod pool;
 
-use anyhow::{Context, bail, ensure};
-use clap::{ArgGroup, Parser};
-use sim::coverage;
-use sim::trace::Event;
-use sim::world::{self, Report, Scope};
+use std::ops::{Range, RangeInclusive};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sim::world::{Ingredient, Less, Run, Scope};
 
 /// Whole clusters in one process, in virtual time, from one seed, under faults.
 #[derive(Parser)]
 #[command(name = "sim", after_help = EXAMPLES)]
-#[command(group = ArgGroup::new("what").required(true).args(["seed", "seeds"]))]
 struct Arguments {
-    /// Run this seed, and say how often each event happened.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Run from the first seed up to and without the last, until one fails.
-    #[arg(long, value_name = "A..B", value_parser = seeds)]
-    seeds: Option<Range<u64>>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one seed, and say how often each thing happened.
+    Run {
+        #[command(flatten)]
+        which: Which,
+        /// Tell the story: an event a line, virtual time first.
+        #[arg(long)]
+        story: bool,
+        /// Put the hash of everything up to it before each event.
+        #[arg(long, requires = "story")]
+        hashes: bool,
+    },
+    /// Run one seed in two processes, and require the same story to the last byte.
+    Meta {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Run many seeds on all cores, and say what never happened.
+    Sweep(Sweep),
+    /// Run every seed that ever failed, and those drawn from a commit's hash.
+    Replay {
+        /// As many seeds of whole nodes, and a quarter as many of replicas, drawn from the hash of
+        /// the commit that is checked out.
+        #[arg(long, default_value_t = 0)]
+        drawn: u64,
+    },
+    /// Let each deliberate bug live, and require that it is found.
+    Mutants {
+        /// Only these.
+        names: Vec<String>,
+        /// How many seeds each may live through.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// Name them, and what each does, and run nothing.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Find less of a failing seed that fails in the same way.
+    Shrink {
+        #[command(flatten)]
+        which: Which,
+        /// How many runs to try.
+        #[arg(long, default_value_t = 300)]
+        runs: u64,
+    },
+    /// Measure how much virtual time a real second buys, on one core.
+    Speed {
+        /// How many seeds of each load.
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+    },
+    /// Run what is asked on standard input, a line each: for `sim` itself.
+    #[command(hide = true)]
+    Worker,
+}
+
+/// Which run.
+#[derive(Args, Clone)]
+struct Which {
+    /// The seed of everything.
+    seed: u64,
     /// Replicas alone, with commands of every kind, instead of whole nodes.
     #[arg(long)]
     replicas: bool,
-    /// Tell the story: each event with its virtual time, after the hash of all up to it.
+    /// Five nodes and people who take their time, instead of the seed's own mix.
+    #[arg(long)]
+    people: bool,
+    /// A deliberate bug that is to live meanwhile.
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
+    /// So many voters.
+    #[arg(long)]
+    voters: Option<u64>,
+    /// So many clients.
+    #[arg(long)]
+    clients: Option<u64>,
+    /// So many seconds of faults.
+    #[arg(long, value_name = "SECONDS")]
+    break_for: Option<u64>,
+    /// None of these: kinds of faults, weather, wear, habits, clocks.
+    #[arg(long, value_delimiter = ',', value_name = "KINDS")]
+    without: Vec<Ingredient>,
+    /// Not these faults, counted from 1: 2,5-9.
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS", value_parser = numbers)]
+    skip: Vec<RangeInclusive<u64>>,
+}
+
+#[derive(Args)]
+struct Sweep {
+    /// From the first seed up to and without the last.
+    #[arg(value_name = "A..B", value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// Go on for so long, instead of up to a last seed.
     #[arg(long, conflicts_with = "seeds")]
-    story: bool,
-    /// Run the seed in two processes, and require the same story to the last byte.
-    #[arg(long, conflicts_with_all = ["seeds", "story"])]
-    twice: bool,
+    minutes: Option<u64>,
+    /// Replicas alone, with commands of every kind, instead of whole nodes.
+    #[arg(long)]
+    replicas: bool,
     /// Go on after a seed has failed.
-    #[arg(long, conflicts_with = "seed")]
+    #[arg(long)]
     keep_going: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  sim --seed 7              one cluster of whole nodes
-  sim --seed 7 --story      the same, an event a line
-  sim --seed 7 --twice      the same run, twice over?
-  sim --seeds 1..200        as many clusters; stops at the first that fails
-  sim --seeds 1..200 --replicas --keep-going";
+  sim run 7                     one cluster of whole nodes
+  sim run 7 --story             the same, an event a line
+  sim meta 7                    the same run, twice over?
+  sim sweep 1..200              as many clusters, on all cores
+  sim sweep --minutes 60        for an hour, from a seed of the clock's
+  sim sweep 1..200 --replicas --keep-going
+  sim shrink 7                  less of a seed that fails
+  sim replay --drawn 200        what CI runs
+  sim mutants                   (built with --features mutants)";
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parse = || {
@@ -58,154 +146,39 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     }
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let Arguments { seed, seeds, replicas, story, twice, keep_going } = Arguments::parse();
-    let scope = if replicas { Scope::Replicas } else { Scope::Nodes };
-    match (seed, seeds) {
-        (Some(seed), _) if twice => run_twice(seed, scope),
-        (Some(seed), _) => Ok(run(seed, scope, story)),
-        (None, Some(seeds)) => Ok(sweep(seeds, scope, keep_going)),
-        (None, None) => bail!("a seed or seeds are needed"),
-    }
+fn numbers(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    Ok(number(first)?..=number(last)?)
 }
 
-fn run(seed: u64, scope: Scope, story: bool) -> ExitCode {
-    let tell = |event: &Event<'_>| println!("{:016x} {event}", event.hash);
-    let report = world::run(seed, scope, story.then(|| Box::new(tell) as _));
-    summarise(&report);
-    for (name, count) in &report.counts {
-        println!("{count:>9} {name}");
-    }
-    if report.violations.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    tell_failure(&report, scope);
-    ExitCode::FAILURE
+fn scope(replicas: bool) -> Scope {
+    if replicas { Scope::Replicas } else { Scope::Nodes }
 }
 
-fn summarise(report: &Report) {
-    let Report { seed, hash, polls, elapsed, .. } = report;
-    let healed = match report.healed_within {
-        Some(took) => format!("came right within {:.1} s", took.as_secs_f64()),
-        None => "did not come right".into(),
-    };
-    println!(
-        "seed {seed}: trace {hash:016x}, {polls} polls, {:.1} s, {} entries agreed, {healed}",
-        elapsed.as_secs_f64(),
-        report.agreed.map_or(0, |index| index + 1),
-    );
-}
-
-/// Prints what did not hold, and how to see it again.
-fn tell_failure(report: &Report, scope: Scope) {
-    println!("\nseed {} FAILED at commit {}", report.seed, commit());
-    for violation in &report.violations {
-        println!("  {violation}");
-    }
-    tell_again(report.seed, scope);
-}
-
-fn tell_again(seed: u64, scope: Scope) {
-    let replicas = if scope == Scope::Replicas { " --replicas" } else { "" };
-    println!("  again: cargo run -p gavel-sim --profile sim -- --seed {seed} --story{replicas}\n");
-}
-
-fn commit() -> String {
-    let asked = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
-    match asked {
-        Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).trim().to_owned()
-        }
-        Ok(_) | Err(_) => "unknown".to_owned(),
-    }
-}
-
-fn sweep(seeds: Range<u64>, scope: Scope, keep_going: bool) -> ExitCode {
-    let mut total = BTreeMap::new();
-    let (mut ran, mut failed, mut virtual_s, mut polls) = (0_u64, Vec::new(), 0.0, 0);
-    let mut slowest = std::time::Duration::ZERO;
-    for seed in seeds {
-        // A deadlock or a livelock ends its run with a panic of the executor.
-        let Ok(report) = catch_unwind(AssertUnwindSafe(|| world::run(seed, scope, None))) else {
-            println!("seed {seed} FAILED: the run panicked at commit {}", commit());
-            tell_again(seed, scope);
-            failed.push(seed);
-            if keep_going {
-                continue;
-            }
-            break;
+impl Which {
+    fn job(self) -> pool::Job {
+        let less = Less {
+            voters: self.voters,
+            clients: self.clients,
+            break_s: self.break_for,
+            without: self.without.into_iter().collect(),
+            skip: self.skip.into_iter().flatten().collect(),
         };
-        summarise(&report);
-        coverage::add(&mut total, &report.counts);
-        ran += 1;
-        virtual_s += report.elapsed.as_secs_f64();
-        polls += report.polls;
-        slowest = slowest.max(report.healed_within.unwrap_or_default());
-        if !report.violations.is_empty() {
-            tell_failure(&report, scope);
-            failed.push(seed);
-            if !keep_going {
-                break;
-            }
-        }
+        let run = Run { less, of_people: self.people, ..Run::of(self.seed, scope(self.replicas)) };
+        pool::Job { run, mutant: self.mutant }
     }
-    println!("\n{ran} seeds, {virtual_s:.0} s of virtual time, {polls} polls");
-    println!("slowest to come right: {:.1} s", slowest.as_secs_f64());
-    for (name, meaning) in coverage::EVENTS {
-        println!("{:>9} {name:<24} {meaning}", total.get(name).copied().unwrap_or(0));
-    }
-    let gaps = coverage::gaps(&total);
-    if !gaps.is_empty() {
-        println!("never happened: {}", gaps.join(", "));
-    }
-    if failed.is_empty() {
-        println!("all held");
-        return ExitCode::SUCCESS;
-    }
-    println!("failed: {failed:?}");
-    ExitCode::FAILURE
 }
 
-/// Compares two processes line by line, so that the first step that differs is named.
-fn run_twice(seed: u64, scope: Scope) -> anyhow::Result<ExitCode> {
-    let (mut first, mut second) = (traced(seed, scope)?, traced(seed, scope)?);
-    let mut lines = 0_u64;
-    let mut before = String::new();
-    loop {
-        let (one, two) = (next_line(&mut first)?, next_line(&mut second)?);
-        if one != two {
-            bail!(
-                "seed {seed} gave two different runs after {lines} lines\n  both:   {before}\n  \
-                 first:  {}\n  second: {}",
-                one.unwrap_or_default(),
-                two.unwrap_or_default()
-            );
-        }
-        let Some(line) = one else { break };
-        before = line;
-        lines += 1;
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Run { which, story, hashes } => commands::run::run(&which.job(), story, hashes),
+        Command::Meta { which } => commands::meta::run(&which.job()),
+        Command::Sweep(sweep) => commands::sweep::run(&sweep),
+        Command::Replay { drawn } => commands::replay::run(drawn),
+        Command::Mutants { names, seeds, list } => commands::mutants::run(&names, seeds, list),
+        Command::Shrink { which, runs } => commands::shrink::run(which.job(), runs),
+        Command::Speed { seeds } => commands::speed::run(seeds),
+        Command::Worker => pool::work(),
     }
-    let statuses = [first.0.wait()?, second.0.wait()?];
-    ensure!(statuses[0] == statuses[1], "two runs of seed {seed} ended differently: {statuses:?}");
-    ensure!(lines > 0, "seed {seed} said nothing");
-    println!("seed {seed}: two processes, the same {lines} lines; the last: {before}");
-    Ok(ExitCode::SUCCESS)
-}
-
-type Traced = (Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
-
-fn traced(seed: u64, scope: Scope) -> anyhow::Result<Traced> {
-    let program = std::env::current_exe().context("the program's own path is not known")?;
-    let mut child = Command::new(program)
-        .args(["--story", "--seed", &seed.to_string()])
-        .args((scope == Scope::Replicas).then_some("--replicas"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the program cannot start itself")?;
-    let output = child.stdout.take().context("a child's output was asked for and is missing")?;
-    Ok((child, BufReader::new(output).lines()))
-}
-
-fn next_line(traced: &mut Traced) -> anyhow::Result<Option<String>> {
-    traced.1.next().transpose().context("a run's trace cannot be read")
 }

@@ -123,7 +123,16 @@ pub fn panics() -> Vec<Panic> {
 
 /// Puts an event of the running group into the trace.
 pub fn event(name: &'static str, fields: &[(&'static str, u64)]) {
-    executor::current().event(name, fields);
+    executor::current().event(name, fields, String::new);
+}
+
+/// As [`event`], with something more to tell whoever listens.
+pub fn event_with(
+    name: &'static str,
+    fields: &[(&'static str, u64)],
+    detail: impl FnOnce() -> String,
+) {
+    executor::current().event(name, fields, detail);
 }
 
 impl AsyncRuntime for SimRuntime {

@@ -22,6 +22,8 @@ pub struct Event<'a> {
     pub name: &'static str,
     /// Its numbers, each with its name.
     pub fields: &'a [(&'static str, u64)],
+    /// What else is worth telling.
+    pub detail: String,
     /// The trace's hash with this event in it.
     pub hash: u64,
 }
@@ -32,6 +34,9 @@ impl fmt::Display for Event<'_> {
         write!(f, "{seconds:5}.{rest:09} {:<8} {}", self.group, self.name)?;
         for (name, value) in self.fields {
             write!(f, " {name}={value}")?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, " {}", self.detail)?;
         }
         Ok(())
     }
@@ -68,13 +73,14 @@ impl Trace {
         self.hash.u64(at_ns);
     }
 
-    /// One event.
+    /// One event. Its detail is made only for a listener.
     pub fn event(
         &mut self,
         at_ns: u64,
         group: &str,
         name: &'static str,
         fields: &[(&'static str, u64)],
+        detail: impl FnOnce() -> String,
     ) {
         self.hash.u64(at_ns);
         self.hash.bytes(group.as_bytes());
@@ -85,7 +91,7 @@ impl Trace {
         *self.counts.entry(name).or_default() += 1;
         let hash = self.hash.value();
         if let Some(listener) = &mut self.listener {
-            listener(&Event { at_ns, group, name, fields, hash });
+            listener(&Event { at_ns, group, name, fields, detail: detail(), hash });
         }
     }
 
@@ -118,12 +124,15 @@ mod tests {
         let told = Rc::new(RefCell::new(Vec::new()));
         let hear = told.clone();
         trace.listen(Box::new(move |event| hear.borrow_mut().push(event.to_string())));
-        trace.event(1_500_000_000, "node-2", "elected", &[("term", 4)]);
-        trace.event(1_500_000_001, "node-2", "elected", &[("term", 5)]);
+        trace.event(1_500_000_000, "node-2", "elected", &[("term", 4)], String::new);
+        trace.event(1_500_000_001, "node-2", "elected", &[("term", 5)], || "at last".into());
         assert_eq!(trace.counts().get("elected"), Some(&2));
         assert_eq!(
             *told.borrow(),
-            ["    1.500000000 node-2   elected term=4", "    1.500000001 node-2   elected term=5",]
+            [
+                "    1.500000000 node-2   elected term=4",
+                "    1.500000001 node-2   elected term=5 at last",
+            ]
         );
     }
 
@@ -137,11 +146,11 @@ mod tests {
         let hashes = [
             hash(&|t| t.poll(1, 2)),
             hash(&|t| t.poll(2, 1)),
-            hash(&|t| t.event(1, "a", "b", &[("n", 1)])),
-            hash(&|t| t.event(2, "a", "b", &[("n", 1)])),
-            hash(&|t| t.event(1, "c", "b", &[("n", 1)])),
-            hash(&|t| t.event(1, "a", "c", &[("n", 1)])),
-            hash(&|t| t.event(1, "a", "b", &[("n", 2)])),
+            hash(&|t| t.event(1, "a", "b", &[("n", 1)], String::new)),
+            hash(&|t| t.event(2, "a", "b", &[("n", 1)], String::new)),
+            hash(&|t| t.event(1, "c", "b", &[("n", 1)], String::new)),
+            hash(&|t| t.event(1, "a", "c", &[("n", 1)], String::new)),
+            hash(&|t| t.event(1, "a", "b", &[("n", 2)], String::new)),
         ];
         for (i, a) in hashes.iter().enumerate() {
             assert!(hashes[i + 1..].iter().all(|b| a != b), "hash {i} collides");

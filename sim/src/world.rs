@@ -16,7 +16,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ use replica::NodeId;
 pub use self::machine::Habits;
 use self::machine::Machine;
 use self::mix::either_way;
-pub use self::mix::{Mix, Sabotage, Scope, Weights};
+pub use self::mix::{Fault, Ingredient, Less, Mix, Sabotage, Scope};
 use self::nemesis::Nemesis;
 use self::node::NodeState;
-use crate::check::{Checker, Violation};
+use crate::check::{Checker, News, Violation};
 use crate::coverage;
 use crate::disk::Disk;
 use crate::network::{Links, Network};
@@ -53,6 +53,10 @@ struct World {
     mix: Mix,
     scope: Scope,
     sabotage: Option<Sabotage>,
+    /// Faults that a shrunk run leaves out.
+    skip: BTreeSet<u64>,
+    /// How many faults were drawn.
+    faults: AtomicU64,
     network: Network<Bytes, Bytes>,
     nodes: Mutex<BTreeMap<NodeId, NodeState>>,
     checker: Mutex<Checker>,
@@ -85,27 +89,54 @@ pub struct Report {
     pub healed_within: Option<Duration>,
     /// The last entry agreed.
     pub agreed: Option<u64>,
+    /// How many faults were drawn.
+    pub faults: u64,
+    /// How many nodes there were at first.
+    pub voters: NodeId,
+    /// How many clients.
+    pub clients: u64,
+    /// How long things broke.
+    pub break_for: Duration,
     /// What did not hold.
     pub violations: Vec<Violation>,
 }
 
-/// Runs the world of a seed from beginning to end. The listener is told every event.
-pub fn run(seed: u64, scope: Scope, listener: Option<Listener>) -> Report {
-    run_world(World::new(seed, scope, None), listener)
+/// Which run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The seed of everything.
+    pub seed: u64,
+    /// How much of a node there is.
+    pub scope: Scope,
+    /// Whether the mix is that of an ordinary day, instead of the seed's.
+    pub of_people: bool,
+    /// What it has less of than its seed says.
+    pub less: Less,
+    /// Something wrong in it that checkers must find.
+    pub sabotage: Option<Sabotage>,
 }
 
-/// Runs the world of a seed with something wrong in it that checkers must find.
-pub fn run_sabotaged(seed: u64, scope: Scope, sabotage: Sabotage) -> Report {
-    run_world(World::new(seed, scope, Some(sabotage)), None)
+impl Run {
+    /// The run of a seed.
+    pub fn of(seed: u64, scope: Scope) -> Self {
+        Self { seed, scope, of_people: false, less: Less::default(), sabotage: None }
+    }
+
+    fn mix(&self) -> Mix {
+        let mix = Mix::draw(self.seed, self.scope);
+        let mix = if self.of_people { mix.of_people() } else { mix };
+        mix.shrink(&self.less)
+    }
 }
 
-fn run_world(world: World, listener: Option<Listener>) -> Report {
-    let seed = world.seed;
+/// Runs a world from beginning to end. The listener is told every event.
+pub fn run(run: &Run, listener: Option<Listener>) -> Report {
+    let seed = run.seed;
     let mut runtime = SimRuntime::with_seed(seed);
     if let Some(listener) = listener {
         runtime.listen(listener);
     }
-    let world = Arc::new(world);
+    let world = Arc::new(World::new(run));
     let healed_within = runtime.block_on(world.clone().unfold());
     let checker = world.checker();
     let panics = runtime.panics().into_iter().map(|panic| Violation {
@@ -122,6 +153,10 @@ fn run_world(world: World, listener: Option<Listener>) -> Report {
         counts: all_counts(trace, &checker),
         healed_within,
         agreed: checker.agreed(),
+        faults: world.faults.load(Ordering::Relaxed),
+        voters: world.mix.voters,
+        clients: world.mix.clients,
+        break_for: world.mix.break_for,
         violations,
     };
     runtime.trace(report)
@@ -135,17 +170,17 @@ fn all_counts(trace: &Trace, checker: &Checker) -> BTreeMap<&'static str, u64> {
 }
 
 impl World {
-    fn new(seed: u64, scope: Scope, sabotage: Option<Sabotage>) -> Self {
-        let mut mix = Mix::draw(&mut Rng::stream(seed, "mix"));
-        if scope == Scope::Nodes {
-            mix.widen(&mut Rng::stream(seed, "nodes"));
-        }
+    fn new(run: &Run) -> Self {
+        let Run { seed, scope, sabotage, .. } = *run;
+        let mix = run.mix();
         let links = Links::new(mix.weather, Rng::stream(seed, "links"));
         let world = Self {
             seed,
             mix,
             scope,
             sabotage,
+            skip: run.less.skip.clone(),
+            faults: AtomicU64::new(0),
             network: Network::new(links),
             nodes: Mutex::default(),
             checker: Mutex::default(),
@@ -230,8 +265,16 @@ impl World {
         let mut checker = self.checker();
         let before = checker.violations().len();
         let told = tell(&mut checker, nanos(runtime::true_time()));
-        for _ in before..checker.violations().len() {
-            runtime::event("violated", &[]);
+        for News { index, command, result } in checker.take_news() {
+            let name = if result.is_ok() { "agreed" } else { "refused" };
+            let detail = || match &result {
+                Ok(_) => format!("{command:?}"),
+                Err(refusal) => format!("{refusal}: {command:?}"),
+            };
+            runtime::event_with(name, &[("index", index)], detail);
+        }
+        for violation in &checker.violations()[before..] {
+            runtime::event_with("violated", &[], || violation.to_string());
         }
         told
     }

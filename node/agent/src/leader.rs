@@ -4,15 +4,14 @@
 use std::time::Duration;
 
 use model::{Command, Millis, Outcome, Proposal, State, TaskGuid};
-use plan::presence::Sightings;
 use plan::turn::{Look, Plan, turn};
 use replica::AsyncRuntime;
-use replica::async_runtime::Select2;
+use replica::async_runtime::{Instant as _, Select2};
 use replica::status::{Standing, Watcher};
 
 use crate::callbacks;
 use crate::limits::{TURN_PAUSE, TURN_RETRY, TURN_SWEEP, TURN_SWEEP_MISSING};
-use crate::node::Agent;
+use crate::node::{Agent, InstantOf};
 use crate::world::World;
 
 /// Runs until the replica stops.
@@ -33,8 +32,7 @@ async fn lead<W: World>(
     mut standing: Standing,
 ) -> Option<()> {
     let term = standing.term;
-    let since = agent.world().now();
-    let mut turns = Turns { agent, since, looked_at_everything: None, next_due: None };
+    let mut turns = Turns { agent, looked_at_everything: None, next_due: None };
     agent.forget_sightings();
     tracing::info!(term, "this node leads");
     let mut woken = Woken::Change;
@@ -84,10 +82,8 @@ enum Woken {
 /// The turns of one term.
 struct Turns<'a, W: World> {
     agent: &'a Agent<W>,
-    /// When the term began here.
-    since: Millis,
     /// When a turn last looked at every row.
-    looked_at_everything: Option<Millis>,
+    looked_at_everything: Option<InstantOf<W>>,
     /// When the last turn wanted the next.
     next_due: Option<Millis>,
 }
@@ -99,12 +95,9 @@ impl<W: World> Turns<'_, W> {
         let agent = self.agent;
         let now = agent.world().now();
         let state = agent.read_stale().state;
-        let mut sightings = Sightings::new(self.since);
-        for (cell_id, at) in agent.heard(|cell_id| state.cell(cell_id).is_some()) {
-            sightings.hear(cell_id, at);
-        }
-        let look = self.look(now);
+        let look = self.look();
         let mut settings = agent.world().settings();
+        let sightings = agent.sightings(&state, now, settings.presence_ttl);
         settings.callbacks_max = settings.callbacks_max.saturating_sub(agent.callbacks());
         let plan = turn(&state, &sightings, now, &settings, look);
         self.count_overlooked(&plan, woken, now);
@@ -133,8 +126,9 @@ impl<W: World> Turns<'_, W> {
     }
 
     /// Every row is looked at by the first turn, and then once a sweep.
-    fn look(&mut self, now: Millis) -> Look {
-        let is_fresh = |at: Millis| self.agent.world().duration(now - at) < TURN_SWEEP;
+    fn look(&mut self) -> Look {
+        let now = InstantOf::<W>::now();
+        let is_fresh = |at| now.saturating_duration_since(at) < TURN_SWEEP;
         if self.looked_at_everything.is_some_and(is_fresh) {
             return Look::AtWhatIsDue;
         }

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use model::{Cell, CellId, Millis};
+use model::{Cell, CellId, Millis, State};
+use plan::presence::Sightings;
 use plan::report::Report;
+use replica::async_runtime::Instant as _;
 use replica::{AsyncRuntime, Replica};
 
 use crate::soft::{Answer, Message, Progress};
 use crate::world::World;
 
+pub(crate) type InstantOf<W> = <<W as World>::Runtime as AsyncRuntime>::Instant;
 pub(crate) type ReplicaOf<W> =
     Replica<<W as World>::Runtime, <W as World>::Disk, <W as World>::Peers>;
 
@@ -23,16 +26,17 @@ struct Inner<W: World> {
     replica: ReplicaOf<W>,
     /// What this node offers as a cell.
     cell: Cell,
-    soft: Mutex<SoftState>,
+    soft: Mutex<SoftState<InstantOf<W>>>,
     /// A clone for each callback under way.
     callbacks: CallbackPlace,
 }
 
 /// What is known and not agreed.
-#[derive(Debug, Default)]
-struct SoftState {
-    /// When each cell was last heard here; only the leader's counts.
-    heard: BTreeMap<CellId, Millis>,
+#[derive(Debug)]
+struct SoftState<I> {
+    /// When each cell was last heard here; only the leader's counts. By the clock that does not
+    /// jump: a date that was set forward would make silent cells of all.
+    heard: BTreeMap<CellId, I>,
     /// Of the last turn taken here.
     report: Arc<Report>,
     /// What turns taken here found only by looking at everything.
@@ -57,7 +61,8 @@ impl<W: World> std::fmt::Debug for Agent<W> {
 impl<W: World> Agent<W> {
     /// Starts the loops of a node around its replica. They end when the replica stops.
     pub fn start(cell: Cell, replica: ReplicaOf<W>, world: W) -> Self {
-        let soft = Mutex::new(SoftState::default());
+        let soft = SoftState { heard: BTreeMap::new(), report: Arc::default(), overlooked: 0 };
+        let soft = Mutex::new(soft);
         let agent = Self {
             inner: Arc::new(Inner { world, replica, cell, soft, callbacks: Arc::default() }),
         };
@@ -122,16 +127,34 @@ impl<W: World> Agent<W> {
     }
 
     pub(crate) fn hear(&self, cell_id: CellId) {
-        let now = self.world().now();
-        self.soft().heard.insert(cell_id, now);
+        self.soft().heard.insert(cell_id, InstantOf::<W>::now());
     }
 
-    /// What was heard, for a turn: of the cells in `known` only, so that strangers who speak
-    /// cannot fill the memory.
-    pub(crate) fn heard(&self, is_known: impl Fn(&CellId) -> bool) -> BTreeMap<CellId, Millis> {
+    /// What was heard, for a turn at `now`: of cells on record only, so that strangers who speak
+    /// cannot fill the memory. A cell that is present and was not heard yet is as good as heard:
+    /// it has just registered itself, or this node has just begun to lead.
+    pub(crate) fn sightings(&self, state: &State, now: Millis, ttl: Millis) -> Sightings {
         let mut soft = self.soft();
-        soft.heard.retain(|cell_id, _| is_known(cell_id));
-        soft.heard.clone()
+        soft.heard.retain(|cell_id, at| {
+            let is_silent = || now - self.date(now, *at) > ttl;
+            state.cell(cell_id).is_some_and(|cell| cell.is_present() || !is_silent())
+        });
+        let mut sightings = Sightings::default();
+        for cell in state.cells() {
+            let cell_id = &cell.cell_id;
+            if cell.is_present() && !soft.heard.contains_key(cell_id) {
+                soft.heard.insert(cell_id.clone(), InstantOf::<W>::now());
+            }
+            if let Some(at) = soft.heard.get(cell_id) {
+                sightings.hear(cell_id.clone(), self.date(now, *at));
+            }
+        }
+        sightings
+    }
+
+    /// The date of an instant, seen from a date that is now.
+    fn date(&self, now: Millis, instant: InstantOf<W>) -> Millis {
+        now - self.world().stretch(InstantOf::<W>::now().saturating_duration_since(instant))
     }
 
     pub(crate) fn forget_sightings(&self) {
@@ -167,7 +190,7 @@ impl<W: World> Agent<W> {
         Arc::clone(&self.soft().report)
     }
 
-    fn soft(&self) -> MutexGuard<'_, SoftState> {
+    fn soft(&self) -> MutexGuard<'_, SoftState<InstantOf<W>>> {
         self.inner.soft.lock().expect("no holder of the lock panics")
     }
 }

@@ -25,6 +25,11 @@ pub trait World: Send + Sync + 'static {
         Duration::from_millis(stretch.0)
     }
 
+    /// The stretch of the world's time that a duration is: the inverse of [`Self::duration`].
+    fn stretch(&self, duration: Duration) -> Millis {
+        Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// How the cluster is planned while this node leads.
     fn settings(&self) -> Settings {
         Settings::default()

@@ -12,6 +12,9 @@ use crate::turn::Draft;
 
 /// Decides for at most `callbacks_max`, those first that wait longest.
 pub(crate) fn resolve(draft: &mut Draft, callbacks_max: usize) {
+    if model::mutant!("callbacks-forgotten") {
+        return;
+    }
     let most = callbacks_max.min(draft.room());
     let mut waiting: Vec<Command> = draft.state().callbacks().take(most + 1).map(command).collect();
     if waiting.len() > most {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use model::{
     ActualLrp, ActualLrpKey, ActualState, CellId, Command, DesiredLrp, InstanceGuid, InstanceKey,
-    NetInfo, Presence, State, Task, TaskGuid, TaskState,
+    NetInfo, Presence, State, Task, TaskGuid, TaskState, mutant,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ pub fn reconcile(state: &State, me: &CellId, observed: &Observed) -> Vec<CellAct
     let mut actions: Vec<CellAction> = observed
         .containers
         .iter()
-        .filter(|(handle, _)| !records.name(handle))
+        .filter(|(handle, _)| !records.name(handle) && !mutant!("orphans-stay"))
         .filter_map(|(handle, container)| end(handle, container))
         .collect();
     for (guid, (row, instance)) in &records.lrps {
@@ -200,6 +200,7 @@ fn lrp(
                 CellAction::Report(Command::StartLrp { key: key(), instance: instance(), net_info })
             })
         }
+        Some(Container::Exited { .. }) if mutant!("crash-unreported") => None,
         Some(Container::Exited { reason, .. }) => crash(reason.clone()),
         Some(Container::Failed { reason, .. }) => crash(not_created(reason)),
     }
@@ -220,11 +221,14 @@ fn task(me: &CellId, task: &Arc<Task>, observed: &Observed) -> Option<CellAction
     match (&task.state, container) {
         // What is left of an attempt before has to go first; see `end`.
         (TaskState::Pending { .. }, Some(_)) => None,
+        (TaskState::Pending { .. }, None) if mutant!("task-runs-unasked") => {
+            Some(CellAction::Create { handle, work: Work::Task { task: Arc::clone(task) } })
+        }
         (TaskState::Pending { .. }, None) if is_asked || is_started => None,
         (TaskState::Pending { .. }, None) => {
             Some(CellAction::Report(Command::StartTask { task_guid, cell_id }))
         }
-        (TaskState::Running { .. }, None) if is_started => {
+        (TaskState::Running { .. }, None) if is_started || mutant!("task-runs-again") => {
             Some(CellAction::Create { handle, work: Work::Task { task: Arc::clone(task) } })
         }
         // Applied here before the answer has come.

@@ -37,5 +37,5 @@ fn all_run(state: &State, process_guid: &model::ProcessGuid) -> bool {
     let desired = state.desired_lrp(process_guid).map_or(0, |desired| desired.indices().len());
     let rows = state.actual_lrps_of(process_guid);
     let running = rows.filter(|row| row.presence == Presence::Ordinary && row.is_running()).count();
-    running >= desired
+    running >= desired || model::mutant!("recreate-at-once")
 }

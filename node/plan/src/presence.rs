@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{CellId, Command, Millis, State};
+use model::{CellId, Command, Millis, State, mutant};
 
 use crate::turn::Due;
 
@@ -57,8 +57,10 @@ pub(crate) fn changes(
     let mut commands = Vec::new();
     for cell in state.cells() {
         let cell_id = &cell.cell_id;
-        let silent_after = sightings.last_heard(cell_id) + ttl;
-        if cell.is_present() && now > silent_after {
+        let ttl_of_cell = if mutant!("cells-missing-too-soon") { Millis(ttl.0 / 8) } else { ttl };
+        let silent_after = sightings.last_heard(cell_id) + ttl_of_cell;
+        let is_silent = now > silent_after && !mutant!("cells-never-missing");
+        if cell.is_present() && is_silent {
             commands.push(Command::CellMissing { cell_id: cell_id.clone() });
         } else if cell.is_present() {
             due.at(silent_after + Millis(1));

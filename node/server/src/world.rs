@@ -40,6 +40,11 @@ impl World for RealWorld {
         Duration::from_millis(stretch.0) / self.planning.clock_speed.max(1)
     }
 
+    fn stretch(&self, duration: Duration) -> Millis {
+        let duration = duration.saturating_mul(self.planning.clock_speed.max(1));
+        Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
     fn settings(&self) -> Settings {
         self.planning.settings()
     }

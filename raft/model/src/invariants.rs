@@ -20,6 +20,7 @@ use crate::time::Millis;
 pub fn check(state: &State) -> Result<(), String> {
     each_desired_index_has_at_most_one_row_and_no_other_index_has_one(state)?;
     only_ordinary_rows_wait(state)?;
+    nothing_that_runs_has_a_suspect(state)?;
     each_placement_names_a_known_cell(state)?;
     each_instance_guid_is_used_once(state)?;
     a_closed_cell_is_empty(state)?;
@@ -47,6 +48,17 @@ fn only_ordinary_rows_wait(state: &State) -> Result<(), String> {
         let waits = matches!(lrp.state, ActualState::Unclaimed { .. } | ActualState::Crashed);
         if waits && lrp.presence != Presence::Ordinary {
             return Err(format!("{:?} is {} and not ordinary", lrp.id(), lrp.state.name()));
+        }
+    }
+    Ok(())
+}
+
+/// Who runs has replaced it; if its cell returned, it would take the place of who runs.
+fn nothing_that_runs_has_a_suspect(state: &State) -> Result<(), String> {
+    for lrp in state.actual_lrps().filter(|lrp| lrp.presence == Presence::Suspect) {
+        let id = ActualLrpId { presence: Presence::Ordinary, ..lrp.id() };
+        if state.actual_lrp(&id).is_some_and(|ordinary| ordinary.is_running()) {
+            return Err(format!("{id:?} runs and has a suspect"));
         }
     }
     Ok(())

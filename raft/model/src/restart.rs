@@ -5,6 +5,7 @@
 use crate::limits::{
     CRASH_RESET, RESTART_WAIT_MAX, RESTART_WAIT_MIN, RESTARTS_IMMEDIATE, RESTARTS_MAX,
 };
+use crate::mutant;
 use crate::time::Millis;
 
 /// What follows a crash.
@@ -38,6 +39,7 @@ pub fn after_crash(count: u32, crashed_at: Millis) -> Restart {
     // floor(log2(ceil(16 min / 30 s))) doublings reach the longest wait.
     let doublings = (count - RESTARTS_IMMEDIATE).min(5);
     let wait = Millis((RESTART_WAIT_MIN.0 << doublings).min(RESTART_WAIT_MAX.0));
+    let wait = if mutant!("restart-early") { Millis(wait.0 / 2) } else { wait };
     Restart::At(crashed_at + wait)
 }
 

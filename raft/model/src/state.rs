@@ -18,6 +18,7 @@ use crate::domain::Domain;
 use crate::due::{self, Due};
 use crate::feature_flag::FeatureFlag;
 use crate::id::{ActualLrpId, CellId, DomainName, ProcessGuid, TaskGuid};
+use crate::mutant;
 use crate::task::{Task, TaskState};
 use crate::time::Millis;
 
@@ -316,7 +317,9 @@ impl State {
             load.lrps.insert(id);
         } else if lrp.is_unclaimed() {
             self.unclaimed.insert(waiting(&lrp));
-        } else if let Some(due) = due::of_actual_lrp(&lrp) {
+        } else if let Some(due) = due::of_actual_lrp(&lrp)
+            && !mutant!("crashes-not-due")
+        {
             self.due.insert(due);
         }
     }
@@ -358,7 +361,9 @@ impl State {
 
     pub(crate) fn put_task(&mut self, task: Arc<Task>) {
         let guid = task.task_guid.clone();
-        self.journal.push(RowKey::Task(guid.clone()));
+        if !mutant!("journal-forgets-tasks") {
+            self.journal.push(RowKey::Task(guid.clone()));
+        }
         let before = self.tasks.insert(guid.clone(), Arc::clone(&task));
         if let Some(before) = before {
             self.forget_derived_of_task(&before);

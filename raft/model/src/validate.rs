@@ -20,6 +20,7 @@ use crate::cell::Cell;
 use crate::feature_flag::FeatureFlag;
 use crate::id::{DomainName, ProcessGuid};
 use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
+use crate::mutant;
 use crate::refusal::Refusal;
 use crate::state::State;
 
@@ -55,7 +56,8 @@ pub(crate) fn domain(name: &DomainName) -> Result<(), Refusal> {
 
 /// Docker images run only where an operator has allowed them.
 pub(crate) fn rootfs_allowed(state: &State, rootfs: &str) -> Result<(), Refusal> {
-    if rootfs.starts_with("docker:") && !state.is_enabled(FeatureFlag::DiegoDocker) {
+    let is_off = !state.is_enabled(FeatureFlag::DiegoDocker) && !mutant!("flag-ignored");
+    if rootfs.starts_with("docker:") && is_off {
         return Err(Refusal::FeatureDisabled(FeatureFlag::DiegoDocker));
     }
     Ok(())

@@ -18,6 +18,7 @@
 pub mod disk;
 pub mod events;
 mod frame;
+pub mod inspect;
 pub mod limits;
 mod log;
 pub mod membership;

@@ -17,6 +17,8 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{AsyncRuntime, OptionalSend, RaftLogReader};
 
+use model::mutant;
+
 use crate::disk::{Batch, Change, Disk, LogRecord, Meta};
 use crate::frame::damaged;
 use crate::raft::{self, Entry, LogId, Types, Vote};
@@ -85,12 +87,18 @@ impl<RT: AsyncRuntime, D: Disk> LogStore<RT, D> {
         self.hot().purged
     }
 
+    /// Whether the log has this very entry; false if it was purged.
+    pub(crate) async fn has(&self, id: LogId) -> io::Result<bool> {
+        let found = self.read(id.index..id.index.saturating_add(1), 1).await?;
+        Ok(found.first().is_some_and(|entry| entry.log_id == id))
+    }
+
     fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().expect("no holder of the lock panics")
     }
 
     /// Waits until everything written so far is durable.
-    async fn synced(&self) -> io::Result<()> {
+    pub(crate) async fn synced(&self) -> io::Result<()> {
         synced::<RT, D>(&self.disk).await
     }
 
@@ -303,7 +311,9 @@ impl<RT: AsyncRuntime, D: Disk> RaftLogStorage<Types<RT>> for LogStore<RT, D> {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.disk.write(Batch::of(put_meta(Meta::Vote, &raft::wire_vote(vote))))?;
-        self.synced().await?;
+        if !mutant!("vote-unsynced") {
+            self.synced().await?;
+        }
         self.hot().vote = Some(*vote);
         Ok(())
     }
@@ -337,13 +347,19 @@ impl<RT: AsyncRuntime, D: Disk> RaftLogStorage<Types<RT>> for LogStore<RT, D> {
                 hot.cache.push(entry);
             }
         }
+        if mutant!("append-unsynced") {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         self.disk.sync(Box::new(move |answer| callback.io_completed(answer)));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let from = last.map_or(0, |id| id.index + 1);
-        self.disk.write(Batch::of(Change::TruncateLog { index: from }))?;
+        if !mutant!("truncate-in-memory-only") {
+            self.disk.write(Batch::of(Change::TruncateLog { index: from }))?;
+        }
         let mut hot = self.hot();
         hot.cache.truncate_from(from);
         // There may be nothing after it.
@@ -356,7 +372,8 @@ impl<RT: AsyncRuntime, D: Disk> RaftLogStorage<Types<RT>> for LogStore<RT, D> {
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
         self.synced().await?;
         let purged = put_meta(Meta::Purged, &raft::wire_log_id(id));
-        self.disk.write(Batch(vec![purged, Change::PurgeLog { index: id.index }]))?;
+        let through = if mutant!("purge-too-far") { id.index + 2 } else { id.index };
+        self.disk.write(Batch(vec![purged, Change::PurgeLog { index: through }]))?;
         let mut hot = self.hot();
         hot.cache.purge_through(id.index);
         hot.purged = Some(id);

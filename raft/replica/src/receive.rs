@@ -16,7 +16,8 @@ use crate::peers::{
 };
 use crate::raft::{self, Types};
 use crate::replica::{Attempt, Replica};
-use crate::snapshot::Step;
+use crate::snapshot::{SnapshotData, Step};
+use crate::state::{Snapshot, remove_generation};
 use crate::{limits, wire};
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
@@ -96,11 +97,35 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             Step::More => SnapshotReceived::More,
             Step::Refused(reason) => SnapshotReceived::Refused(reason),
             Step::Complete(snapshot) => {
-                let installed = self.raft().install_full_snapshot(vote, *snapshot).await;
-                let installed = installed.map_err(|error| error.to_string())?;
-                SnapshotReceived::Installed(raft::wire_vote(&installed.vote))
+                let installed = self.install(vote, *snapshot).await?;
+                // What says that it is installed is as good as an answer to an append.
+                self.log().synced().await.map_err(disk_failed)?;
+                SnapshotReceived::Installed(raft::wire_vote(&installed))
             }
         }))
+    }
+
+    /// Installs a snapshot of the leader that has this vote. Returns the vote in force.
+    async fn install(&self, vote: raft::Vote, snapshot: Snapshot) -> Result<raft::Vote, String> {
+        let mine = self.raft().metrics().borrow_watched().vote;
+        // A leader that has not heard how far this log is sends one that ends within it. Installing
+        // it would take openraft's account of the log back to where it ends.
+        if vote == mine && self.log_contains(&snapshot).await.map_err(disk_failed)? {
+            if let SnapshotData::Staged { generation, .. } = snapshot.snapshot {
+                self.disk().write(remove_generation(generation)).map_err(disk_failed)?;
+            }
+            return Ok(mine);
+        }
+        let installed = self.raft().install_full_snapshot(vote, snapshot).await;
+        Ok(installed.map_err(|error| error.to_string())?.vote)
+    }
+
+    /// Whether this node's log has the last entry of a snapshot, and so all before it.
+    async fn log_contains(&self, snapshot: &Snapshot) -> io::Result<bool> {
+        match snapshot.meta.last_log_id {
+            Some(last) => self.log().has(last).await,
+            None => Ok(true),
+        }
     }
 
     async fn propose_for_peer(&self, proposal: wire::Blob) -> PeerResponse {

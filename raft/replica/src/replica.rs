@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::codec;
+use model::{codec, mutant};
 use openraft::async_runtime::{Select2, WatchReceiver};
 use openraft::errors::{
     ClientWriteError, Fatal, InitializeError, LinearizableReadError, RaftError,
@@ -219,6 +219,7 @@ struct Inner<RT: AsyncRuntime, D: Disk, P: Peers> {
     peers: Arc<P>,
     published: Published<RT>,
     events: Arc<EventLog>,
+    log: LogStore<RT, D>,
     staging: Arc<Staging>,
 }
 
@@ -254,10 +255,10 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         let events = state.events();
         let staging = state.staging();
         let network = Network::<RT, P>::new(peers.clone());
-        let raft = Raft::new(config.id, settings, network, log, state)
+        let raft = Raft::new(config.id, settings, network, log.clone(), state)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
-        let inner = Inner { id: config.id, raft, disk, peers, published, events, staging };
+        let inner = Inner { id: config.id, raft, disk, peers, published, events, log, staging };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -313,6 +314,10 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             };
             match attempt {
                 Attempt::Done(outcome) => return Ok(outcome),
+                Attempt::Failed(reason) if mutant!("unknown-called-not-made") => {
+                    return Err(ProposeError::NotProposed { reason });
+                }
+                Attempt::Failed(_) if mutant!("unknown-proposed-again") => hint = None,
                 Attempt::Failed(reason) => return Err(ProposeError::Unknown { reason }),
                 Attempt::Elsewhere(leader) => hint = leader,
             }
@@ -334,6 +339,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_linearizable(&self) -> Result<Reading, ReadError> {
+        if mutant!("read-stale") {
+            return Ok(self.read_stale());
+        }
         let deadline = Types::<RT>::now() + limits::READ_TIMEOUT;
         let index = self.read_index(deadline).await?;
         let mut published = self.inner.published.clone();
@@ -456,6 +464,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
 
     /// One try to learn at this replica how far a read must see.
     pub(crate) async fn read_index_here(&self, timeout: Duration) -> Attempt<u64> {
+        if mutant!("read-unconfirmed") && self.leader_elsewhere(None).is_none() {
+            return Attempt::Done(self.read_stale().applied.unwrap_or_default());
+        }
         let confirmed = self.raft().get_read_log_id(ReadPolicy::ReadIndex);
         match RT::timeout(timeout, confirmed).await {
             Ok(Ok((id, _applied))) => Attempt::Done(id.index()),
@@ -514,6 +525,10 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
 
     pub(crate) fn disk(&self) -> &D {
         &self.inner.disk
+    }
+
+    pub(crate) fn log(&self) -> &LogStore<RT, D> {
+        &self.inner.log
     }
 
     pub(crate) fn staging(&self) -> &Staging {

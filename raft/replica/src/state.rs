@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, TryStreamExt};
-use model::codec;
+use model::{codec, mutant};
 use openraft::async_runtime::{OneshotSender, WatchSender};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
@@ -143,7 +143,9 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
         let outcome = match &entry.payload {
             EntryPayload::Blank => model::Outcome(Vec::new()),
             EntryPayload::Membership(membership) => {
-                self.membership = StoredMembership::new(Some(id), membership.clone());
+                if !mutant!("membership-not-applied") {
+                    self.membership = StoredMembership::new(Some(id), membership.clone());
+                }
                 model::Outcome(Vec::new())
             }
             EntryPayload::Normal(payload) => self.apply_proposal(id, &payload.0)?,
@@ -175,7 +177,11 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
                 None => Change::RemoveRow { generation: self.generation, key },
             });
         }
-        changes.push(self.put_applied());
+        if mutant!("rows-after-applied") {
+            self.disk.write(Batch::of(self.put_applied()))?;
+        } else {
+            changes.push(self.put_applied());
+        }
         self.disk.write(Batch(changes))?;
         // Before the state is shown, so that whoever sees an index finds its events.
         self.events.push(self.happened.drain(..), self.applied.map(|id| id.index));
@@ -340,7 +346,9 @@ impl<RT: AsyncRuntime, D: Disk> RaftStateMachine<Types<RT>> for StateStore<RT, D
         self.generation = generation;
         self.state = state;
         self.applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
+        if !mutant!("snapshot-without-membership") {
+            self.membership = meta.last_membership.clone();
+        }
         let forget = Change::RemoveGenerations { generations: 0..generation };
         self.disk.write(Batch(vec![self.put_applied(), forget]))?;
         synced::<RT, D>(&self.disk).await?;

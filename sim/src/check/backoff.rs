@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use model::desired_lrp::ModificationTag;
-use model::{ActualLrp, ActualLrpId, ActualState, Command, Millis, Presence, RowKey, State};
+use model::id::Epoch;
+use model::{
+    ActualLrp, ActualLrpId, ActualState, Command, Millis, Presence, ProcessGuid, RowKey, State,
+};
 
 use super::Verdict;
 use super::state_machine::Step;
@@ -15,43 +17,68 @@ use super::state_machine::Step;
 pub(super) const NAME: &str = "an instance that keeps crashing rests";
 
 /// Crashes in a row, and when the last was.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Crashes {
     count: u32,
     at: Millis,
 }
 
-/// What is known of each index that has crashed.
+/// What is known of each row that has crashed. A row keeps its epoch when it becomes a suspect and
+/// returns; a copy that is made of it has one of its own, and its crashes.
 #[derive(Debug, Default)]
-pub(super) struct Backoff(BTreeMap<ActualLrpId, Crashes>);
+pub(super) struct Backoff(BTreeMap<Life, Crashes>);
+
+/// What a row keeps for as long as there is one: its index and its epoch.
+type Life = (ProcessGuid, u32, Epoch);
+
+fn life(row: &ActualLrp) -> Life {
+    (row.key.process_guid.clone(), row.key.index, row.modification_tag.epoch.clone())
+}
 
 impl Backoff {
     /// Judges one command by the states before and after it.
     pub(super) fn check(&mut self, step: &Step) -> Verdict {
-        for row in step.before.differences(&step.after) {
-            let RowKey::ActualLrp(id) = row else { continue };
-            if id.presence == Presence::Ordinary {
-                self.moved(step, &id)?;
+        let rows = step.before.differences(&step.after);
+        let ids = rows.filter_map(|row| match row {
+            RowKey::ActualLrp(id) => Some(id),
+            RowKey::Cluster
+            | RowKey::DesiredLrp(_)
+            | RowKey::Task(_)
+            | RowKey::Cell(_)
+            | RowKey::Domain(_)
+            | RowKey::FeatureFlag(_) => None,
+        });
+        for id in ids {
+            match id.presence {
+                Presence::Ordinary => self.moved(step, &id)?,
+                Presence::Evacuating => self.copied(step, &id),
+                Presence::Suspect => {}
             }
         }
         Ok(())
     }
 
+    fn copied(&mut self, step: &Step, id: &ActualLrpId) {
+        let original = ActualLrpId { presence: Presence::Ordinary, ..id.clone() };
+        if let (Some(original), Some(copy)) = (row(&step.before, &original), row(&step.after, id))
+            && let Some(crashes) = self.0.get(&life(original))
+        {
+            self.0.insert(life(copy), *crashes);
+        }
+    }
+
     fn moved(&mut self, step: &Step, id: &ActualLrpId) -> Verdict {
         let (Some(was), Some(is)) = (row(&step.before, id), row(&step.after, id)) else {
-            self.0.remove(id);
             return Ok(());
         };
-        let epoch = |tag: &ModificationTag| tag.epoch.clone();
-        if epoch(&was.modification_tag) != epoch(&is.modification_tag) {
-            self.0.remove(id);
+        if life(was) != life(is) {
             return Ok(());
         }
         let now = step.after.now();
         if let Command::CrashLrp { instance, .. } = &step.command
             && was.instance() == Some(instance)
         {
-            let crashes = self.0.entry(id.clone()).or_default();
+            let crashes = self.0.entry(life(was)).or_default();
             let was_healthy = was.is_running() && now - was.since > Millis::from_secs(300);
             crashes.count = if was_healthy { 1 } else { crashes.count + 1 };
             crashes.at = now;
@@ -64,7 +91,7 @@ impl Backoff {
         if was.state != ActualState::Crashed || is.state == ActualState::Crashed {
             return Ok(());
         }
-        let Some(Crashes { count, at }) = self.0.get(id) else {
+        let Some(Crashes { count, at }) = self.0.get(&life(was)) else {
             return Err(format!("{id:?} left {} and had not crashed", was.state.name()));
         };
         match rest(*count) {

@@ -1,13 +1,13 @@
 //! **A task that is to be called back is deleted only once its client knows how it ended.**
 //!
-//! But for one that has been over for too long with a client that does not answer. What the client
-//! was told is what is on record. Source: lifecycle.md sections 1.7 and 1.8.
+//! But for one that has been over for too long with a client that does not answer; when nothing goes
+//! wrong there is no such client. What the client was told is what is on record. Source: lifecycle.md sections 1.7 and 1.8.
 
 use std::collections::BTreeMap;
 
 use model::limits::TASK_COMPLETED_MAX;
 use model::task::TaskResult;
-use model::{State, Task, TaskGuid};
+use model::{Millis, State, Task, TaskGuid};
 
 use super::Verdict;
 
@@ -15,12 +15,21 @@ pub(super) const NAME: &str = "a task is deleted once its client knows how it en
 
 /// What each client was told last.
 #[derive(Debug, Default)]
-pub(super) struct Callbacks(BTreeMap<TaskGuid, Option<TaskResult>>);
+pub(super) struct Callbacks {
+    told: BTreeMap<TaskGuid, Option<TaskResult>>,
+    /// Nothing goes wrong since then, if since ever: every client that asks for it is told.
+    calm_since: Option<Millis>,
+}
 
 impl Callbacks {
     /// The client of a task was told how it ended.
     pub(super) fn told(&mut self, task: &Task) {
-        self.0.insert(task.task_guid.clone(), task.result().cloned());
+        self.told.insert(task.task_guid.clone(), task.result().cloned());
+    }
+
+    /// From this moment of the log on nothing goes wrong; or things do again.
+    pub(super) fn calm(&mut self, since: Option<Millis>) {
+        self.calm_since = since;
     }
 
     /// Judges one step of the agreed log.
@@ -32,7 +41,13 @@ impl Callbacks {
                 return Err(format!("task {guid} is gone and had not ended: {:?}", task.state));
             };
             let is_over_for = after.now() - result.first_completed_at;
-            let told = self.0.get(guid);
+            let told = self.told.get(guid);
+            let is_calm = self.calm_since.is_some_and(|since| result.first_completed_at > since);
+            if told.is_none() && is_calm {
+                return Err(format!(
+                    "the client of task {guid} was never told, and nothing was wrong"
+                ));
+            }
             if told.is_none() && is_over_for <= TASK_COMPLETED_MAX {
                 return Err(format!("task {guid} is gone, and its client was not told"));
             }
@@ -46,7 +61,7 @@ impl Callbacks {
 
 #[cfg(test)]
 mod tests {
-    use model::{Command, Millis, Proposal, TaskDefinition};
+    use model::{Command, Proposal, TaskDefinition};
 
     use super::*;
     use crate::world::samples;
@@ -101,6 +116,9 @@ mod tests {
         apply(&mut before, late, Command::DemoteResolvingTask { task_guid: guid() });
         let mut after = before.clone();
         apply(&mut after, late, Command::ExpireCompletedTask { task_guid: guid() });
-        assert_eq!(Callbacks::default().check(&before, &after), Ok(()));
+        let mut callbacks = Callbacks::default();
+        assert_eq!(callbacks.check(&before, &after), Ok(()));
+        callbacks.calm(Some(Millis(1)));
+        assert!(callbacks.check(&before, &after).is_err(), "there was no reason not to tell it");
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! Every desired index has one row, which is Running and whose container runs on the cell that
 //! the row names; no container is without such a row; no task waits or runs, and no
-//! client waits to be told of one. Source: design,
-//! "The routes"; Diego's promise to its users.
+//! client waits to be told of one. An instance may wait only where no cell has room for it, and
+//! then the planner's report says so. Source: design, "The routes"; Diego's promise to its users.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use model::{ActualState, CellId, Presence, State, TaskState};
+use model::{
+    ActualLrp, ActualLrpId, ActualState, Cell, CellId, Presence, ProcessGuid, State, TaskState,
+};
 use plan::cell::{Container, Handle};
+use plan::report::Wait;
 
 use super::Verdict;
 
@@ -17,12 +21,27 @@ pub(crate) const NAME: &str = "what runs is what is desired";
 /// The containers of each cell.
 pub(crate) type Cells = BTreeMap<CellId, BTreeMap<Handle, Container>>;
 
-/// Judges the agreed state against what is on the cells.
-pub(crate) fn check(state: &State, cells: &Cells) -> Verdict {
+/// Why the leader says that instances wait.
+pub(crate) type Reasons = BTreeMap<(ProcessGuid, u32), Wait>;
+
+/// Judges the agreed state against what is on the cells, and what waits against the reasons that
+/// people are given.
+pub(crate) fn check(state: &State, cells: &Cells, reasons: &Reasons) -> Verdict {
     let mut named = BTreeSet::new();
     let mut indices = BTreeSet::new();
     for row in state.actual_lrps() {
         let id = row.id();
+        if row.presence == Presence::Suspect && !is_present(state, row) {
+            // It may be there or not; who waits to replace it is judged by itself.
+            let id = ActualLrpId { presence: Presence::Ordinary, ..row.id() };
+            if state.actual_lrp(&id).is_some_and(|row| waits_truly(state, row, reasons)) {
+                continue;
+            }
+        }
+        if waits_truly(state, row, reasons) {
+            indices.insert((row.key.process_guid.clone(), row.key.index));
+            continue;
+        }
         let (ActualState::Running { instance, net_info }, Presence::Ordinary) =
             (&row.state, row.presence)
         else {
@@ -60,6 +79,29 @@ pub(crate) fn check(state: &State, cells: &Cells) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Whether the cell of a row is there.
+fn is_present(state: &State, row: &ActualLrp) -> bool {
+    let cell = row.instance().and_then(|on| state.cell(&on.cell_id));
+    cell.is_some_and(|cell| cell.is_present())
+}
+
+/// Whether an instance waits because no cell has room for it, and people are told so.
+fn waits_truly(state: &State, row: &ActualLrp, reasons: &Reasons) -> bool {
+    let ActualState::Unclaimed { placement_error } = &row.state else { return false };
+    let has_room = |cell: &Arc<Cell>| {
+        let (memory_mb, disk_mb, containers) = state
+            .load(&cell.cell_id)
+            .map_or((0, 0, 0), |load| (load.memory_mb, load.disk_mb, load.containers));
+        cell.takes_work()
+            && memory_mb + u64::from(row.memory_mb) <= u64::from(cell.capacity.memory_mb)
+            && disk_mb + u64::from(row.disk_mb) <= u64::from(cell.capacity.disk_mb)
+            && containers < cell.capacity.containers
+    };
+    let told = reasons.get(&(row.key.process_guid.clone(), row.key.index));
+    told.is_some_and(|wait| wait.why == *placement_error && wait.why.contains("insufficient"))
+        && !state.cells().any(has_room)
 }
 
 #[cfg(test)]
@@ -106,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_right_is_right() {
         let (state, cells, _) = right();
-        assert_eq!(check(&state, &cells), Ok(()));
+        assert_eq!(check(&state, &cells, &Reasons::new()), Ok(()));
     }
 
     #[test]
@@ -114,11 +156,11 @@ mod tests {
         let (state, mut cells, guid) = right();
         let first = cells.keys().next().expect("one cell").clone();
         let containers = cells.remove(&first).expect("it is there");
-        assert!(check(&state, &cells).is_err(), "missing");
+        assert!(check(&state, &cells, &Reasons::new()).is_err(), "missing");
         cells.insert("cell-2".into(), containers);
-        assert!(check(&state, &cells).is_err(), "elsewhere");
+        assert!(check(&state, &cells, &Reasons::new()).is_err(), "elsewhere");
         let over = BTreeMap::from([(Handle::Lrp(guid), Container::Stopping)]);
-        assert!(check(&state, &BTreeMap::from([(first, over)])).is_err(), "over");
+        assert!(check(&state, &BTreeMap::from([(first, over)]), &Reasons::new()).is_err(), "over");
     }
 
     #[test]
@@ -126,7 +168,7 @@ mod tests {
         let (state, mut cells, _) = right();
         let containers = cells.values_mut().next().expect("one cell");
         containers.insert(Handle::Task("gone".into()), Container::Preparing);
-        assert!(check(&state, &cells).is_err());
+        assert!(check(&state, &cells, &Reasons::new()).is_err());
     }
 
     #[test]
@@ -137,10 +179,10 @@ mod tests {
             ..model::DesiredLrpUpdate::default()
         });
         apply(&mut state, 5, Command::UpdateDesiredLrp { process_guid: "app".into(), update });
-        assert!(check(&state, &cells).is_err(), "a second one waits");
+        assert!(check(&state, &cells, &Reasons::new()).is_err(), "a second one waits");
         let (mut state, _, _) = right();
         apply(&mut state, 5, Command::RetireLrp { process_guid: "app".into(), index: 0 });
-        assert!(check(&state, &Cells::new()).is_err(), "it has no row");
+        assert!(check(&state, &Cells::new(), &Reasons::new()).is_err(), "it has no row");
     }
 
     #[test]
@@ -153,6 +195,6 @@ mod tests {
         });
         let (task_guid, domain) = ("t".into(), "d".into());
         apply(&mut state, 5, Command::DesireTask { task_guid, domain, definition });
-        assert!(check(&state, &cells).is_err());
+        assert!(check(&state, &cells, &Reasons::new()).is_err());
     }
 }

@@ -3,26 +3,36 @@
 //! Source: Raft thesis, section 3.8 (persisted before the answer) and 10.2.1.
 
 use replica::NodeId;
-use replica::peers::{AppendEntries, Appended, PeerResponse};
+use replica::peers::{Appended, PeerRequest, PeerResponse, SnapshotReceived};
 
 use super::Verdict;
 
 pub(super) const NAME: &str = "durable answers";
 
-/// `by` answered an append, when its disk had synced entries up to `durable_log`, ever.
+/// `by` answered a request, when its disk had synced entries, or rows that contain them, up to
+/// `durable_log`, ever.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a request that the answer does not fit")]
 pub(super) fn answered(
     by: NodeId,
-    append: &AppendEntries,
+    request: &PeerRequest,
     response: &PeerResponse,
     durable_log: Option<u64>,
 ) -> Verdict {
     let claimed = match response {
-        PeerResponse::AppendEntries(Appended::All) => append.entries.last().map(|e| e.log_id),
+        PeerResponse::AppendEntries(Appended::All) => match request {
+            PeerRequest::AppendEntries(append) => append.entries.last().map(|entry| entry.log_id),
+            _ => None,
+        },
         PeerResponse::AppendEntries(Appended::Through(id)) => *id,
+        PeerResponse::Snapshot(SnapshotReceived::Installed(vote)) => match request {
+            // Another vote than the leader's says that nothing was installed.
+            PeerRequest::SnapshotChunk(chunk) if chunk.vote == *vote => chunk.last_log_id,
+            _ => None,
+        },
         PeerResponse::AppendEntries(Appended::Conflict | Appended::HigherVote(_))
         | PeerResponse::Vote(_)
         | PeerResponse::TransferLeader(_)
-        | PeerResponse::Snapshot(_)
+        | PeerResponse::Snapshot(SnapshotReceived::More | SnapshotReceived::Refused(_))
         | PeerResponse::Propose(_)
         | PeerResponse::ReadIndex(_)
         | PeerResponse::Soft(_)
@@ -38,6 +48,7 @@ pub(super) fn answered(
 
 #[cfg(test)]
 mod tests {
+    use replica::peers::AppendEntries;
     use replica::wire::{Body, Entry, LogId, Vote};
 
     use super::*;
@@ -51,6 +62,7 @@ mod tests {
             entries: vec![Entry { log_id, body: Body::Blank }],
             committed: None,
         };
+        let append = PeerRequest::AppendEntries(append);
         let all = PeerResponse::AppendEntries(Appended::All);
         let conflict = PeerResponse::AppendEntries(Appended::Conflict);
         assert!(answered(2, &append, &all, Some(7)).is_ok());

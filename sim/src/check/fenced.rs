@@ -26,7 +26,7 @@ pub(super) fn check(step: &Step) -> Verdict {
             let mut rows = before.actual_lrps_of(process_guid);
             rows.any(|row| row.key.index == *index && row.is_unclaimed())
         }
-        Command::PlaceTask { task_guid, .. } => {
+        Command::PlaceTask { task_guid, .. } | Command::RejectTask { task_guid, .. } => {
             state(before, task_guid) == Some(&TaskState::Pending { placed_on: None })
         }
         Command::StartTask { task_guid, cell_id } => {

@@ -1,7 +1,9 @@
 //! **Leader completeness: what is agreed in one term is in the log of every later leader.**
 //!
-//! The first entry of a leader's own term stands above everything that was agreed when that
-//! leader first spoke; that it follows the same entries is `log_matching` and `state_machine`.
+//! The first entry of a leader's own term stands above everything of earlier terms that was agreed
+//! when that leader first spoke; that it follows the same entries is `log_matching` and
+//! `state_machine`. A leader may first speak when it has been deposed already, so what was agreed
+//! in later terms does not count.
 //! Source: Raft thesis, figure 3.2 and section 3.6.3.
 
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ pub(super) const NAME: &str = "leader completeness";
 pub(super) struct LeaderCompleteness(BTreeMap<u64, Option<u64>>);
 
 impl LeaderCompleteness {
-    /// A leader sends entries, while everything through `agreed` is known to be agreed.
+    /// A leader sends entries, while of earlier terms everything through `agreed` is known to be
+    /// agreed.
     pub(super) fn sent(&mut self, append: &AppendEntries, agreed: Option<u64>) -> Verdict {
         let term = append.vote.term;
         let agreed = *self.0.entry(term).or_insert(agreed);

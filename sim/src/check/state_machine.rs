@@ -44,6 +44,12 @@ impl StateMachine {
         self.log.last().map(|id| id.index)
     }
 
+    /// The last entry known to be agreed of terms before this one.
+    pub(super) fn agreed_before(&self, term: u64) -> Option<u64> {
+        let earlier = self.log.partition_point(|id| id.term < term);
+        Some(self.log.get(earlier.checked_sub(1)?)?.index)
+    }
+
     /// The state after it.
     pub(super) fn latest(&self) -> &State {
         static EMPTY: std::sync::OnceLock<State> = std::sync::OnceLock::new();
@@ -109,12 +115,15 @@ impl StateMachine {
 
     /// A replica showed a state.
     pub(super) fn shown(&mut self, shown: Shown) -> Verdict {
-        let before = self.shown.entry(shown.node).or_default();
-        if *before > shown.applied && shown.whence != Whence::Read {
-            let Shown { node, applied, .. } = shown;
-            return Err(format!("node {node} showed entry {applied} after entry {before}"));
+        // An answer may be of an earlier life, and a later state may have been shown since.
+        if shown.whence != Whence::Read {
+            let before = self.shown.entry(shown.node).or_default();
+            if *before > shown.applied {
+                let Shown { node, applied, .. } = shown;
+                return Err(format!("node {node} showed entry {applied} after entry {before}"));
+            }
+            *before = shown.applied;
         }
-        *before = shown.applied.max(*before);
         if self.known(shown.applied).is_none() {
             self.waiting.push(shown);
             return Ok(());
@@ -307,6 +316,13 @@ mod tests {
         assert!(machine.shown(shown(2, 2)).is_err());
         machine.restarted(1);
         assert!(machine.shown(shown(1, 1)).is_ok());
+    }
+
+    #[test]
+    fn what_was_agreed_in_later_terms_is_told_apart() {
+        let (machine, _) = machine(4);
+        assert_eq!(machine.agreed_before(1), None);
+        assert_eq!(machine.agreed_before(2), Some(4));
     }
 
     #[test]

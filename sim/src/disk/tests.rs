@@ -145,5 +145,5 @@ fn a_disk_that_is_never_synced_fills_up() {
     for _ in 0..limits::DISK_UNSYNCED_BATCHES_MAX {
         disk.write(Vec::new()).unwrap();
     }
-    assert_eq!(disk.write(Vec::new()), Err(DiskError::Full));
+    assert_eq!(disk.write(Vec::new()), Err(DiskError::Unsynced));
 }

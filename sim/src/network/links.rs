@@ -100,6 +100,11 @@ impl Links {
         self.cut.insert((from, to));
     }
 
+    /// Mends one direction.
+    pub fn mend(&mut self, from: NodeId, to: NodeId) {
+        self.cut.remove(&(from, to));
+    }
+
     /// Mends every cut.
     pub fn mend_all(&mut self) {
         self.cut.clear();

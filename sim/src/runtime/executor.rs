@@ -398,14 +398,19 @@ impl Executor {
         self.draws.borrow_mut().any()
     }
 
-    pub(super) fn event(&self, name: &'static str, fields: &[(&'static str, u64)]) {
+    pub(super) fn event(
+        &self,
+        name: &'static str,
+        fields: &[(&'static str, u64)],
+        detail: impl FnOnce() -> String,
+    ) {
         let groups = self.groups.borrow();
         let label = &groups[self.current.get().0 as usize].label;
-        self.trace.borrow_mut().event(self.now_ns.get(), label, name, fields);
+        self.trace.borrow_mut().event(self.now_ns.get(), label, name, fields, detail);
     }
 
     pub(super) fn panicked(&self, message: String) {
-        self.event("panicked", &[]);
+        self.event("panicked", &[], || message.clone());
         let group = self.groups.borrow()[self.current.get().0 as usize].label.clone();
         self.panics.borrow_mut().push(Panic { at_ns: self.now_ns.get(), group, message });
     }

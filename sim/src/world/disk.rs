@@ -6,6 +6,8 @@ use std::io;
 use std::ops::{Bound, Range};
 
 use replica::disk::{Batch, Change, Done, LogRecord, Meta, Row};
+use replica::inspect;
+use replica::wire::LogId;
 
 use crate::disk::{Disk, DiskError, Image};
 use crate::runtime;
@@ -18,20 +20,32 @@ pub(super) struct Tables {
     rows: BTreeMap<(u64, Vec<u8>), Vec<u8>>,
     /// The highest index ever put into the log, whether it is there yet or not.
     log_highest: Option<u64>,
-    /// The highest index ever purged: what was below is in the rows, or was when they came in a
-    /// snapshot.
-    purged_highest: Option<u64>,
+    /// The highest index that the rows have ever contained.
+    applied_highest: Option<u64>,
+    /// An entry that was put before one that was there, and was not dropped first.
+    inserted: Option<u64>,
 }
 
 impl Tables {
-    /// The highest index ever put into the log, even if it was truncated or purged since.
-    pub(super) fn log_highest(&self) -> Option<u64> {
-        self.log_highest
+    /// The highest index that is, or ever was, here as an entry or in the rows.
+    pub(super) fn highest(&self) -> Option<u64> {
+        self.log_highest.max(self.applied_highest)
     }
 
-    /// The highest index ever purged.
-    pub(super) fn purged_highest(&self) -> Option<u64> {
-        self.purged_highest
+    /// What is wrong with the log, as a row of entries that grows at its end only.
+    pub(super) fn tear(&self) -> Option<String> {
+        if let Some(index) = self.inserted {
+            return Some(format!("entry {index} was put before one that should have been dropped"));
+        }
+        let records = self.log.iter();
+        let records =
+            records.map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() });
+        let ids: Vec<LogId> =
+            records.map(|it| inspect::entry_id(&it).expect("it was written whole")).collect();
+        let follows =
+            |pair: &&[LogId]| pair[0].index + 1 == pair[1].index && pair[0].term <= pair[1].term;
+        let torn = ids.windows(2).find(|pair| !follows(pair))?;
+        Some(format!("entry {} follows entry {}", torn[1], torn[0]))
     }
 }
 
@@ -42,6 +56,9 @@ impl Image for Tables {
         for change in &batch.0 {
             match change {
                 Change::PutLog { index, bytes } => {
+                    if self.log.range(index + 1..).next().is_some() {
+                        self.inserted = Some(*index);
+                    }
                     self.log.insert(*index, bytes.clone());
                     self.log_highest = self.log_highest.max(Some(*index));
                 }
@@ -50,9 +67,12 @@ impl Image for Tables {
                 }
                 Change::PurgeLog { index } => {
                     self.log = self.log.split_off(&index.saturating_add(1));
-                    self.purged_highest = self.purged_highest.max(Some(*index));
                 }
                 Change::PutMeta { meta, bytes } => {
+                    if *meta == Meta::Applied {
+                        let applied = inspect::applied(bytes).expect("a replica wrote these bytes");
+                        self.applied_highest = self.applied_highest.max(applied.map(|id| id.index));
+                    }
                     self.meta.insert(*meta, bytes.clone());
                 }
                 Change::PutRow { generation, key, value } => {
@@ -126,7 +146,11 @@ impl replica::disk::Disk for SimDisk {
     }
 
     fn meta(&self, meta: Meta) -> io::Result<Option<Vec<u8>>> {
-        self.0.read(|tables| tables.meta.get(&meta).cloned()).map_err(failed)
+        let mut bytes = self.0.read(|tables| tables.meta.get(&meta).cloned()).map_err(failed)?;
+        if let Some(bytes) = &mut bytes {
+            self.0.wear_out(bytes);
+        }
+        Ok(bytes)
     }
 
     fn last_log(&self) -> io::Result<Option<LogRecord>> {
@@ -134,7 +158,11 @@ impl replica::disk::Disk for SimDisk {
             let last = tables.log.last_key_value();
             last.map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() })
         };
-        self.0.read(last).map_err(failed)
+        let mut last = self.0.read(last).map_err(failed)?;
+        if let Some(record) = &mut last {
+            self.0.wear_out(&mut record.bytes);
+        }
+        Ok(last)
     }
 
     fn read_log(&self, indexes: Range<u64>, bytes_max: usize, done: Done<Vec<LogRecord>>) {
@@ -147,7 +175,14 @@ impl replica::disk::Disk for SimDisk {
                 .map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() });
             page(records, |record| record.bytes.len(), bytes_max)
         };
-        self.0.read_later(read, |records| done(records.map_err(failed)));
+        let disk = self.0.clone();
+        self.0.read_later(read, move |records| {
+            let mut records = records.map_err(failed);
+            if let Ok([record, ..]) = records.as_deref_mut() {
+                disk.wear_out(&mut record.bytes);
+            }
+            done(records);
+        });
     }
 
     fn read_rows(
@@ -169,7 +204,14 @@ impl replica::disk::Disk for SimDisk {
                 .map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
             page(rows, |row| row.key.len() + row.value.len(), bytes_max)
         };
-        self.0.read_later(read, |rows| done(rows.map_err(failed)));
+        let disk = self.0.clone();
+        self.0.read_later(read, move |rows| {
+            let mut rows = rows.map_err(failed);
+            if let Ok([row, ..]) = rows.as_deref_mut() {
+                disk.wear_out(&mut row.value);
+            }
+            done(rows);
+        });
     }
 }
 
@@ -224,7 +266,6 @@ mod tests {
         assert_eq!(disk.last_log().unwrap().map(|record| record.index), Some(6));
         let kept = disk.0.inspect(|tables| tables.log.keys().copied().collect::<Vec<_>>());
         assert_eq!(kept, [4, 5, 6]);
-        assert_eq!(disk.0.inspect(Tables::log_highest), Some(9));
-        assert_eq!(disk.0.inspect(Tables::purged_highest), Some(3));
+        assert_eq!(disk.0.inspect(Tables::highest), Some(9));
     }
 }

@@ -3,11 +3,11 @@
 //! It has come right when every member has had a command of its own agreed, and all of them show
 //! the same entry, which is the last one agreed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Command, Intake};
+use model::{Command, Intake, State};
 use openraft_rt::AsyncRuntime;
 use replica::NodeId;
 use replica::status::Role;
@@ -32,6 +32,7 @@ impl World {
             return None;
         }
         runtime::event("mended", &[]);
+        self.check(|checker, _| checker.calm(false));
         self.network.with_links(|links| {
             links.mend_all();
             links.set_weather(Weather::FAIR);
@@ -39,12 +40,14 @@ impl World {
         let all: Vec<NodeId> = self.nodes().keys().copied().collect();
         for id in all {
             self.nodes()[&id].disk.set_wear(Wear::NEW);
+            self.nodes()[&id].disk.set_full(false);
             self.nodes()[&id].machine.set_habits(Habits::CALM);
             self.start(id);
         }
         let began = runtime::true_time();
         let came_right = SimRuntime::timeout(limits::HEAL_MAX, self.come_right()).await;
         if came_right.is_ok() && self.scope == Scope::Nodes {
+            self.check(|checker, _| checker.calm(true));
             self.converge().await;
             self.empty_each().await;
             self.settle().await;
@@ -71,6 +74,9 @@ impl World {
         let mut probed = BTreeMap::new();
         while !self.broken() {
             Self::pause(limits::HEAL_LOOK).await;
+            if !self.remove_retired().await {
+                continue;
+            }
             let Some(members) = self.members() else { continue };
             let Some(id) = members.iter().find(|id| !probed.contains_key(*id)) else {
                 if self.agree(&members) {
@@ -82,6 +88,27 @@ impl World {
                 probed.insert(*id, number);
             }
         }
+    }
+
+    /// Removes members that are gone for good, and stops nodes that are members no longer. Returns
+    /// whether there were none.
+    async fn remove_retired(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let members: BTreeSet<NodeId> = leader.status().members.iter().map(|it| it.id).collect();
+        if let Some(id) = members.iter().find(|id| !self.is_retired(**id)) {
+            let is_whole = members.iter().all(|id| !self.is_retired(*id));
+            if !is_whole {
+                self.replace_retired(*id).await;
+                return false;
+            }
+        }
+        for id in self.up() {
+            if !members.contains(&id) {
+                runtime::event("stranger_stopped", &[("node", id)]);
+                self.retire(id);
+            }
+        }
+        true
     }
 
     /// Waits until all members show the last entry agreed, and the checkers know that it is.
@@ -104,7 +131,12 @@ impl World {
         let until = runtime::true_time() + limit;
         while !self.broken() {
             self.open_all().await;
-            let Err(what) = converged::check(&self.checker().agreed_state(), &self.cells()) else {
+            let state = self.checker().agreed_state();
+            let reasons = self.reasons(&state).await;
+            let Err(what) = converged::check(&state, &self.cells(), &reasons) else {
+                for _ in reasons {
+                    runtime::event("instance_without_room", &[]);
+                }
                 return self.check_that_events_told_all();
             };
             if runtime::true_time() > until {
@@ -115,10 +147,28 @@ impl World {
         }
     }
 
+    /// Why instances wait, as people are told who ask some node.
+    async fn reasons(&self, state: &State) -> converged::Reasons {
+        let mut reasons = converged::Reasons::new();
+        let waiting: BTreeSet<_> = state.unclaimed().map(|(guid, _)| guid.clone()).collect();
+        let Some(asked) = self.up().first().and_then(|id| self.agent(*id)) else { return reasons };
+        for guid in waiting {
+            let (group, agent) = asked.clone();
+            let process_guid = guid.clone();
+            let answer = async move { agent.waiting_lrps(process_guid).await };
+            let waits = runtime::spawn_in(group, answer).await.unwrap_or_default();
+            reasons.extend(waits.into_iter().map(|(index, wait)| ((guid.clone(), index), wait)));
+        }
+        reasons
+    }
+
     /// Upgrades the cluster as its operator would on a good day: each cell in turn is empty before
     /// its time is up, and all runs as desired when it has work again.
     async fn empty_each(&self) {
-        for id in self.up() {
+        // Where some wait for room, an emptied cell's would as well.
+        let has_room = self.checker().agreed_state().unclaimed().next().is_none();
+        let has_spare = self.mix.cell_memory_mb >= limits::CELL_MEMORY_AMPLE_MB;
+        for id in self.up().into_iter().filter(|_| has_room && has_spare) {
             let evacuate =
                 Command::EvacuateCell { cell_id: cell_id(id), timeout: limits::EVACUATION_TIMEOUT };
             self.insist(id, evacuate).await;
@@ -193,7 +243,8 @@ impl World {
     /// The containers of every node that belongs to the cluster.
     fn cells(&self) -> converged::Cells {
         let nodes = self.nodes();
-        nodes.iter().map(|(id, node)| (cell_id(*id), node.machine.containers())).collect()
+        let alive = nodes.iter().filter(|(_, node)| !node.retired);
+        alive.map(|(id, node)| (cell_id(*id), node.machine.containers())).collect()
     }
 
     /// The members that the leader knows of, if there is one and all of them are up.

@@ -39,7 +39,22 @@ pub struct Habits {
     pub life_max: Duration,
     /// How many requests to tasks' clients are not answered, or not for good.
     pub callbacks_fail: PerMillion,
+    /// How many images take long to come.
+    pub image_slow: PerMillion,
+    /// How many containers hang while they are made, until something gives up.
+    pub hangs: PerMillion,
+    /// How many processes ignore SIGTERM, and are killed when their grace is over.
+    pub stubborn: PerMillion,
 }
+
+/// The most that an image takes that is slow.
+const IMAGE_SLOW_MAX: Duration = Duration::from_secs(60);
+/// How long a container hangs.
+const HANG: Duration = Duration::from_secs(120);
+/// The most that a task's process lives: it is waited for when all is mended.
+const TASK_LIFE_MAX: Duration = Duration::from_secs(60);
+/// How long a process may take to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
 
 impl Habits {
     /// Nothing goes wrong; tasks end.
@@ -50,6 +65,9 @@ impl Habits {
         crashes: PerMillion::NEVER,
         life_max: Duration::from_secs(5),
         callbacks_fail: PerMillion::NEVER,
+        image_slow: PerMillion::NEVER,
+        hangs: PerMillion::NEVER,
+        stubborn: PerMillion::NEVER,
     };
 
     /// A mix of its own for each run.
@@ -59,8 +77,11 @@ impl Habits {
             create_fails: PerMillion(*rng.pick(&[0, 20_000, 200_000])),
             destroy_fails: PerMillion(*rng.pick(&[0, 100_000])),
             crashes: PerMillion(*rng.pick(&[0, 50_000, 300_000])),
-            life_max: Duration::from_secs(*rng.pick(&[1, 10, 30])),
+            life_max: Duration::from_millis(*rng.pick(&[1, 1_000, 10_000, 30_000, 10_000_000])),
             callbacks_fail: PerMillion(*rng.pick(&[0, 200_000, 800_000])),
+            image_slow: PerMillion(*rng.pick(&[0, 100_000])),
+            hangs: PerMillion(*rng.pick(&[0, 0, 20_000])),
+            stubborn: PerMillion(*rng.pick(&[0, 200_000])),
         }
     }
 }
@@ -203,11 +224,25 @@ impl Machine {
         Some(serial)
     }
 
+    /// Takes away what was made of a container, if it is still the one of `serial`.
+    fn remove(&self, handle: &Handle, serial: u64) {
+        let mut inner = self.inner();
+        if inner.containers.get(handle).is_some_and(|record| record.serial == serial) {
+            inner.containers.remove(handle);
+        }
+        drop(inner);
+        self.changed();
+    }
+
     /// A process that runs from now on, and when and how it ends.
     fn run(self: &Arc<Self>, handle: &Handle, serial: u64) {
         let (takes, ends, failed) = {
             let mut inner = self.inner();
             let life_max = inner.habits.life_max;
+            let life_max = match handle {
+                Handle::Lrp(_) => life_max,
+                Handle::Task(_) => life_max.min(TASK_LIFE_MAX),
+            };
             let takes = inner.rng.between(Duration::ZERO, life_max);
             let crashes = inner.habits.crashes;
             let crashes = inner.rng.chance(crashes);
@@ -231,7 +266,7 @@ impl Machine {
             if is_calm && matches!(handle, Handle::Lrp(_)) {
                 return;
             }
-            runtime::event("process_ended", &[]);
+            runtime::event_with("process_ended", &[], || handle.to_string());
             machine.put(&handle, Some(serial), exited(failed, "Exited with status 1"));
         }));
     }
@@ -249,6 +284,10 @@ pub(super) struct SimContainers {
 }
 
 impl SimContainers {
+    fn tell(&self, name: &'static str, handle: &Handle) {
+        runtime::event_with(name, &[("node", self.me)], || handle.to_string());
+    }
+
     /// The agent here has a container ended.
     fn ends(&self, handle: &Handle) {
         let ended = Ended {
@@ -260,7 +299,7 @@ impl SimContainers {
     }
 
     fn started(&self, handle: &Handle) {
-        runtime::event("container_started", &[("node", self.me)]);
+        self.tell("container_started", handle);
         if let Handle::Task(guid) = handle {
             self.world.check(|checker, at_ns| checker.task_started(at_ns, guid, self.me));
         }
@@ -271,8 +310,13 @@ impl Containers for SimContainers {
     async fn create(&self, handle: &Handle, _work: &Work) -> Result<(), CreateFailure> {
         let (takes, fails) = self.machine.draw(|habits| habits.create_fails);
         SimRuntime::sleep(takes).await;
+        if self.machine.draw(|habits| habits.image_slow).1 {
+            self.tell("image_slow", handle);
+            let takes = self.machine.inner().rng.between(Duration::ZERO, IMAGE_SLOW_MAX);
+            SimRuntime::sleep(takes).await;
+        }
         if fails {
-            runtime::event("container_not_made", &[]);
+            self.tell("container_not_made", handle);
             let (_, retryable) = self.machine.draw(|_| HALF);
             return Err(CreateFailure { reason: "its image is not there".to_owned(), retryable });
         }
@@ -280,8 +324,15 @@ impl Containers for SimContainers {
             let reason = "there is one of its name".to_owned();
             return Err(CreateFailure { reason, retryable: true });
         };
-        let (takes, _) = self.machine.draw(|_| PerMillion::NEVER);
+        let (takes, hangs) = self.machine.draw(|habits| habits.hangs);
         SimRuntime::sleep(takes).await;
+        if hangs {
+            self.tell("container_hung", handle);
+            SimRuntime::sleep(HANG).await;
+            self.machine.remove(handle, serial);
+            let reason = "it did not start in time".to_owned();
+            return Err(CreateFailure { reason, retryable: true });
+        }
         self.started(handle);
         if self.world.sabotage == Some(Sabotage::StartTwice) {
             self.started(handle);
@@ -292,9 +343,13 @@ impl Containers for SimContainers {
 
     async fn stop(&self, handle: &Handle) {
         self.ends(handle);
-        let (takes, _) = self.machine.draw(|_| PerMillion::NEVER);
+        let (takes, is_stubborn) = self.machine.draw(|habits| habits.stubborn);
         SimRuntime::sleep(takes).await;
-        runtime::event("container_stopped", &[("node", self.me)]);
+        if is_stubborn {
+            self.tell("sigterm_ignored", handle);
+            SimRuntime::sleep(GRACE).await;
+        }
+        self.tell("container_stopped", handle);
         self.machine.put(handle, None, exited(true, "stopped"));
     }
 
@@ -303,7 +358,7 @@ impl Containers for SimContainers {
         let (takes, fails) = self.machine.draw(|habits| habits.destroy_fails);
         SimRuntime::sleep(takes).await;
         if fails {
-            runtime::event("container_not_destroyed", &[]);
+            self.tell("container_not_destroyed", handle);
             return Err("its mounts are busy".to_owned());
         }
         if self.world.sabotage == Some(Sabotage::KeepContainers) {
@@ -311,7 +366,7 @@ impl Containers for SimContainers {
         }
         self.machine.inner().containers.remove(handle);
         self.machine.changed();
-        runtime::event("container_destroyed", &[("node", self.me)]);
+        self.tell("container_destroyed", handle);
         Ok(())
     }
 

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use model::{Command, Millis};
 use replica::NodeId;
 use replica::membership::ChangeError;
 
-use super::World;
+use openraft_rt::AsyncRuntime;
+
 use super::node::{SimReplica, address};
-use super::surroundings::cell_id;
+use super::surroundings::{cell, cell_id};
+use super::{Fault, World, either_way};
 use crate::disk::Wear;
 use crate::limits;
 use crate::network::{Links, Weather};
 use crate::rng::{PerMillion, Rng};
-use crate::runtime::{self, Group};
+use crate::runtime::{self, Group, SimRuntime};
 
 const HALF: PerMillion = PerMillion(500_000);
 
@@ -25,39 +28,42 @@ pub(super) struct Nemesis {
     rng: Rng,
 }
 
-#[derive(Clone, Copy)]
-enum Fault {
-    Cut,
-    Mend,
-    Crash,
-    Transfer,
-    Change,
-    Kill,
-    Members,
-    Evacuate,
-    Upgrade,
-}
-
 impl Nemesis {
     pub(super) fn new(world: Arc<World>) -> Self {
         let rng = Rng::stream(world.seed, "nemesis");
         Self { world, rng }
     }
 
-    /// Breaks things for as long as the mix says, or until something is found.
+    /// Breaks things for as long as the mix says, or until something is found. Each fault draws
+    /// from a stream of its own: a shrunk run can leave one out and keep the others as they are.
     pub(super) async fn rage(mut self) {
         let until = runtime::true_time() + self.world.mix.break_for;
-        while runtime::true_time() < until && !self.world.broken() {
+        for number in 1.. {
+            self.rng = Rng::stream(self.world.seed, &format!("fault-{number}"));
             let pause = self.rng.between(Duration::ZERO, self.world.mix.pause_max);
-            World::pause(pause).await;
-            match self.choose() {
+            let left = until.saturating_sub(runtime::true_time());
+            World::pause(pause.min(left)).await;
+            if runtime::true_time() >= until || self.world.broken() {
+                return;
+            }
+            self.world.faults.store(number, Ordering::Relaxed);
+            let fault = self.choose();
+            if self.world.skip.contains(&number) {
+                continue;
+            }
+            match fault {
                 Fault::Cut => self.cut(),
+                Fault::Flap => self.flap(),
                 Fault::Mend => self.mend(),
                 Fault::Crash => self.crash(),
+                Fault::Zone => self.zone(),
                 Fault::Transfer => self.transfer(),
                 Fault::Change => self.change(),
-                Fault::Kill => self.kill(),
+                Fault::Jump => self.jump(),
+                Fault::Full => self.full(),
                 Fault::Members => self.members(),
+                Fault::Replace => self.replace(),
+                Fault::Kill => self.kill(),
                 Fault::Evacuate => self.evacuate(),
                 Fault::Upgrade => self.upgrade(),
             }
@@ -65,26 +71,17 @@ impl Nemesis {
     }
 
     fn choose(&mut self) -> Fault {
-        let weights = self.world.mix.weights;
-        let faults = [
-            (weights.cut, Fault::Cut),
-            (weights.mend, Fault::Mend),
-            (weights.crash, Fault::Crash),
-            (weights.transfer, Fault::Transfer),
-            (weights.change, Fault::Change),
-            (weights.kill, Fault::Kill),
-            (weights.members, Fault::Members),
-            (weights.evacuate, Fault::Evacuate),
-            (weights.upgrade, Fault::Upgrade),
-        ];
-        let mut draw = self.rng.below(faults.iter().map(|(weight, _)| weight).sum());
-        for (weight, fault) in faults {
-            if draw < weight {
-                return fault;
+        let weights = &self.world.mix.weights;
+        let sum: u64 = weights.values().sum();
+        // Mending is all that is left of a run without faults.
+        let mut draw = self.rng.below(sum.max(1));
+        for (fault, weight) in weights {
+            if draw < *weight {
+                return *fault;
             }
             draw -= weight;
         }
-        unreachable!("the draw is below the sum of the weights")
+        Fault::Mend
     }
 
     fn all(&self) -> Vec<NodeId> {
@@ -138,6 +135,32 @@ impl Nemesis {
         });
     }
 
+    /// One link, both ways, goes and comes back many times: a cable half out.
+    fn flap(&mut self) {
+        let mut all = self.all();
+        self.rng.shuffle(&mut all);
+        let leader = self.world.leader().map(|replica| replica.id());
+        let one = leader.filter(|_| self.rng.chance(HALF)).unwrap_or(all[0]);
+        let Some(other) = all.into_iter().find(|id| *id != one) else { return };
+        let (world, mut rng) = (self.world.clone(), self.rng.clone());
+        runtime::event("flapping", &[("one", one), ("other", other)]);
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            for _ in 0..=rng.below(10) {
+                for is_cut in [true, false] {
+                    if world.is_quiet() {
+                        return;
+                    }
+                    world.network.with_links(|links| {
+                        for (from, to) in [(one, other), (other, one)] {
+                            if is_cut { links.cut(from, to) } else { links.mend(from, to) }
+                        }
+                    });
+                    World::pause(rng.between(Duration::ZERO, Duration::from_secs(2))).await;
+                }
+            }
+        }));
+    }
+
     fn mend(&mut self) {
         runtime::event("links_mended", &[]);
         self.world.network.with_links(Links::mend_all);
@@ -162,6 +185,39 @@ impl Nemesis {
             let pause = if self.rng.chance(HALF) { together } else { apart };
             self.world.reboot(id, pause);
         }
+    }
+
+    /// A whole zone is without power.
+    fn zone(&mut self) {
+        let all = self.all();
+        let zone = cell(*self.rng.pick(&all)).zone;
+        let pause = self.rng.between(Duration::from_secs(1), Duration::from_secs(60));
+        runtime::event("zone_lost", &[]);
+        for id in all.into_iter().filter(|id| cell(*id).zone == zone) {
+            self.world.reboot(id, pause);
+        }
+    }
+
+    /// A clock's date is set anew, right or wrong.
+    fn jump(&mut self) {
+        let id = *self.rng.pick(&self.all());
+        let off_ms = either_way(&mut self.rng, 60_000);
+        runtime::event("clock_jumped", &[("node", id)]);
+        if let Some(node) = self.world.nodes().get_mut(&id) {
+            node.wall_off_ms = off_ms;
+        }
+    }
+
+    /// A disk is full until somebody makes room.
+    fn full(&mut self) {
+        let id = *self.rng.pick(&self.all());
+        let disk = self.world.nodes()[&id].disk.clone();
+        let takes = self.rng.between(Duration::from_secs(1), Duration::from_secs(20));
+        disk.set_full(true);
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            SimRuntime::sleep(takes).await;
+            disk.set_full(false);
+        }));
     }
 
     fn transfer(&mut self) {
@@ -243,10 +299,32 @@ impl Nemesis {
         let world = self.world.clone();
         drop(runtime::spawn_in(Group::WORLD, async move {
             if asked.await == Ok(true) {
-                if let Some(node) = world.nodes().get_mut(&id) {
-                    node.retired = true;
-                }
-                world.crash(id);
+                world.retire(id);
+            }
+        }));
+    }
+
+    /// A machine burns with its disk. Its operator removes it and puts a new one in its place;
+    /// where another is still being replaced, two could be more than the cluster can lose.
+    fn replace(&mut self) {
+        let Some(leader) = self.world.leader() else { return };
+        let status = leader.status();
+        let members: Vec<NodeId> = status.members.iter().map(|m| m.id).collect();
+        let is_whole = members.iter().all(|id| !self.world.is_retired(*id));
+        let voters = status.members.iter().filter(|member| member.voter).count();
+        let victim = *self.rng.pick(&members);
+        if !is_whole || status.joint || voters < limits::VOTERS_MIN {
+            return;
+        }
+        runtime::event("burned", &[("node", victim)]);
+        self.world.retire(victim);
+        let id = 1 + self.world.nodes().keys().copied().max().unwrap_or(0);
+        self.world.add_node(id);
+        self.world.start(id);
+        let world = self.world.clone();
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            while !world.is_quiet() && !world.replace_retired(id).await {
+                World::pause(limits::HEAL_LOOK).await;
             }
         }));
     }
@@ -278,7 +356,7 @@ impl Nemesis {
                     return; // an operator's script gives up at the first failure
                 }
                 while !world.is_empty(id) {
-                    if world.is_quiet() {
+                    if world.is_quiet() || world.is_retired(id) {
                         return;
                     }
                     World::pause(limits::HEAL_LOOK).await;

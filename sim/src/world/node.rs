@@ -3,7 +3,7 @@
 //! A life is one task group and one hold on the disk. It ends in a crash at whatever point its
 //! tasks are: the power goes first, then the network, then the tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,11 +68,17 @@ impl World {
             return;
         }
         node.lives += 1;
+        let life = node.lives;
         let group = runtime::new_group(format!("node-{id}"), node.clock);
         node.life = Some(Life { group, replica: None, agent: None });
         runtime::event("started", &[("node", id), ("life", node.lives)]);
         let (disk, machine) = (node.disk.open(), node.machine.clone());
-        drop(runtime::spawn_in(group, live(self.clone(), id, node.lives, disk, machine)));
+        let torn = disk.inspect(Tables::tear);
+        drop(nodes);
+        if let Some(what) = torn {
+            self.violated("a log on disk is one log", format!("node {id}: {what}"));
+        }
+        drop(runtime::spawn_in(group, live(self.clone(), id, life, disk, machine)));
     }
 
     /// Takes a node's power away. Returns whether it was up.
@@ -91,6 +97,49 @@ impl World {
         self.network.detach(id);
         runtime::kill(life.group);
         true
+    }
+
+    /// Takes a node away for good.
+    pub(super) fn retire(&self, id: NodeId) {
+        if let Some(node) = self.nodes().get_mut(&id) {
+            node.retired = true;
+        }
+        self.crash(id);
+    }
+
+    /// Whether a node is gone for good.
+    pub(super) fn is_retired(&self, id: NodeId) -> bool {
+        self.nodes().get(&id).is_some_and(|node| node.retired)
+    }
+
+    /// One step of an operator who removes members that are gone for good and has node `id` vote
+    /// instead. Returns whether all is done, as far as the leader knows.
+    pub(super) async fn replace_retired(&self, id: NodeId) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let status = leader.status();
+        let gone = status.members.iter().find(|member| self.is_retired(member.id)).map(|m| m.id);
+        let newcomer = status.members.iter().find(|member| member.id == id).map(|m| m.voter);
+        let change = move |replica: SimReplica| async move {
+            match (newcomer, gone) {
+                (None, _) => replica.add_learner(id, address(id), false).await,
+                (Some(false), _) => replica.promote(BTreeSet::from([id])).await,
+                (Some(true), Some(gone)) => replica.remove(BTreeSet::from([gone])).await,
+                (Some(true), None) => Ok(()),
+            }
+        };
+        let is_done = (gone, newcomer) == (None, Some(true));
+        if !is_done && let Some(asked) = self.at(leader.id(), change) {
+            let changed = SimRuntime::timeout(limits::OPERATOR_PATIENCE, asked).await;
+            if let Ok(Ok(Ok(()))) = changed {
+                let name = match newcomer {
+                    None => "member_joined",
+                    Some(false) => "member_promoted",
+                    Some(true) => "member_removed",
+                };
+                runtime::event(name, &[]);
+            }
+        }
+        is_done || self.is_retired(id)
     }
 
     /// Crashes a node and starts it again after `pause`.
@@ -151,7 +200,9 @@ async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>, mach
     world.show(&replica, Whence::Disk);
     let agent = (world.scope == Scope::Nodes).then(|| {
         let surroundings = Surroundings::new(id, world.clone(), machine);
-        Agent::start(surroundings::cell(id), replica.clone(), surroundings)
+        let mut cell = surroundings::cell(id);
+        cell.capacity.memory_mb = world.mix.cell_memory_mb;
+        Agent::start(cell, replica.clone(), surroundings)
     });
     let handler = answer(world.clone(), replica.clone(), agent.clone(), disk.clone());
     world.network.attach(id, runtime::current_group(), handler);
@@ -225,9 +276,7 @@ fn answer(
                 _ => replica.handle(request.clone()).await,
             };
             tell(&request, &response);
-            // What is purged came by rows: those of a snapshot are synced before the purge.
-            let durable_log =
-                disk.inspect_synced(Tables::log_highest).max(disk.inspect(Tables::purged_highest));
+            let durable_log = disk.inspect_synced(Tables::highest);
             world.check(|checker, at_ns| {
                 checker.answered(at_ns, replica.id(), &request, &response, durable_log);
             });

@@ -66,7 +66,7 @@ pub(crate) fn cell(id: NodeId) -> Cell {
         address: Ipv4Addr::LOCALHOST,
         zone: format!("z{}", id % 2).into(),
         capacity: Capacity { memory_mb: 8192, disk_mb: 8192, containers: 250 },
-        rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
+        rootfs_providers: ["preloaded", "docker"].map(model::RootfsProvider::arbitrary).into(),
         volume_drivers: Vec::new(),
         intake: model::Intake::Open,
         placement_tags: Vec::new(),

@@ -63,8 +63,11 @@ struct Kind<'a> {
 
 impl<'a> Table<'a> {
     pub(super) fn new(state: &'a State, settings: &Settings, has_tasks: bool) -> Self {
-        let cells: Vec<&Cell> =
-            state.cells().map(AsRef::as_ref).filter(|cell| cell.takes_work()).collect();
+        let cells: Vec<&Cell> = state
+            .cells()
+            .map(AsRef::as_ref)
+            .filter(|cell| cell.takes_work() || model::mutant!("auction-ignores-intake"))
+            .collect();
         let zone_names: BTreeSet<&str> = cells.iter().map(|cell| &*cell.zone).collect();
         let zone_of: BTreeMap<&str, Zone> =
             zone_names.iter().enumerate().map(|(zone, name)| (*name, zone)).collect();

@@ -9,6 +9,7 @@ use crate::actual_lrp::{ActualLrp, ActualState, Presence};
 use crate::cell::{Cell, CellHealth, Intake};
 use crate::event::Event;
 use crate::id::{ActualLrpId, CellId, TaskGuid};
+use crate::mutant;
 use crate::refusal::Refusal;
 use crate::validate;
 
@@ -45,7 +46,9 @@ impl Change<'_> {
             }
         }
         for task_guid in self.tasks_on(&cell_id) {
-            self.lose_task(&task_guid);
+            if !mutant!("lost-cell-keeps-tasks") {
+                self.lose_task(&task_guid);
+            }
         }
         Ok(())
     }
@@ -86,13 +89,19 @@ impl Change<'_> {
         for row in self.rows_on(cell_id) {
             match intake {
                 _ if row.presence != Presence::Suspect => {}
-                Intake::Open => {
-                    self.remove_row(&ActualLrpId { presence: Presence::Ordinary, ..row.id() });
-                    self.change_presence(&row, Presence::Ordinary);
-                }
+                Intake::Open => self.return_suspect(&row),
                 Intake::Evacuating { .. } => self.evacuate_suspect(&row),
                 Intake::Closed => self.remove_row(&row.id()),
             }
+        }
+    }
+
+    /// A suspect takes its place again, and its replacement goes.
+    pub(super) fn return_suspect(&mut self, row: &Arc<ActualLrp>) {
+        self.remove_row(&ActualLrpId { presence: Presence::Ordinary, ..row.id() });
+        self.change_presence(row, Presence::Ordinary);
+        if row.is_running() {
+            self.settle(&row.id());
         }
     }
 

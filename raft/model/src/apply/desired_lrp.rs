@@ -9,6 +9,7 @@ use super::Change;
 use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate, ModificationTag};
 use crate::event::Event;
 use crate::id::{ActualLrpId, Epoch, InstanceGuid, ProcessGuid};
+use crate::mutant;
 use crate::refusal::Refusal;
 use crate::validate;
 
@@ -70,7 +71,9 @@ impl Change<'_> {
         let desired = self.desired(guid)?;
         self.state.remove_desired_lrp(guid);
         self.events.push(Event::DesiredLrpRemoved(desired));
-        self.remove_rows_from(guid, 0);
+        if !mutant!("removal-keeps-instances") {
+            self.remove_rows_from(guid, 0);
+        }
         Ok(())
     }
 
@@ -87,7 +90,12 @@ impl Change<'_> {
     }
 
     pub(super) fn mint(&self) -> InstanceGuid {
-        InstanceGuid::mint(self.state.cluster().salt, self.stamp.log_index, self.stamp.position)
+        let mut salt = self.state.cluster().salt;
+        if mutant!("ids-differ") {
+            // Where something lies in memory is not the same on two replicas.
+            salt ^= u32::try_from(std::ptr::from_ref(self.state).addr() >> 4 & 0xffff).unwrap_or(0);
+        }
+        InstanceGuid::mint(salt, self.stamp.log_index, self.stamp.position)
     }
 
     /// Evacuating copies as well: nobody wants their replacement any more.

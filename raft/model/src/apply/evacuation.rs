@@ -13,6 +13,7 @@ use crate::cell::{Cell, Intake};
 use crate::desired_lrp::{ModificationTag, UpdateStrategy};
 use crate::event::Event;
 use crate::id::{ActualLrpId, CellId, ProcessGuid};
+use crate::mutant;
 use crate::refusal::Refusal;
 use crate::time::Millis;
 
@@ -25,6 +26,9 @@ impl Change<'_> {
     ) -> Result<(), Refusal> {
         let cell = self.known_cell(cell_id)?;
         if !cell.is_present() {
+            if mutant!("refusal-half-done") {
+                self.set_intake(&cell, Intake::Evacuating { until: self.stamp.at + timeout });
+            }
             return Err(Refusal::CellNotPresent(cell_id.clone()));
         }
         self.set_intake(&cell, Intake::Evacuating { until: self.stamp.at + timeout });
@@ -52,6 +56,8 @@ impl Change<'_> {
                 // Its start would have removed the copy, so the replacement does not run.
                 self.remove_row(&ActualLrpId { presence: Presence::Ordinary, ..row.id() });
                 self.change_presence(&row, Presence::Ordinary);
+                // The replacement's cell may have been lost meanwhile.
+                self.settle(&row.id());
             }
         }
         Ok(())
@@ -86,7 +92,8 @@ impl Change<'_> {
     pub(super) fn close_cell(&mut self, cell_id: &CellId) -> Result<(), Refusal> {
         let cell = self.known_cell(cell_id)?;
         match cell.intake {
-            Intake::Evacuating { until } if until <= self.stamp.at => {}
+            Intake::Evacuating { until }
+                if until <= self.stamp.at || mutant!("cell-closes-early") => {}
             Intake::Evacuating { .. } | Intake::Open => return Err(Refusal::NotDue),
             Intake::Closed => return Ok(()),
         }
@@ -103,15 +110,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// It runs on until its replacement, which is on its way, runs (lifecycle.md section 4.2).
+    /// It runs on until its replacement, which is on its way, runs (lifecycle.md section 4.2); what
+    /// must not run twice takes the replacement's place, and waits for its turn again.
     pub(super) fn evacuate_suspect(&mut self, row: &Arc<ActualLrp>) {
         let desired = self.state.desired_lrp(&row.key.process_guid);
         let rolls = desired.is_some_and(|lrp| lrp.update_strategy == UpdateStrategy::Rolling);
         let copy = ActualLrpId { presence: Presence::Evacuating, ..row.id() };
-        if rolls && row.is_running() && self.state.actual_lrp(&copy).is_none() {
+        let has_copy = self.state.actual_lrp(&copy).is_some();
+        if !row.is_running() || rolls && has_copy {
+            self.remove_row(&row.id());
+        } else if rolls {
             self.change_presence(row, Presence::Evacuating);
         } else {
-            self.remove_row(&row.id());
+            self.return_suspect(row);
         }
     }
 
@@ -138,7 +149,9 @@ impl Change<'_> {
             modification_tag: ModificationTag::new(self.mint_epoch()),
             ..ActualLrp::clone(row)
         });
-        self.state.put_actual_lrp(Arc::clone(&copy));
+        if !mutant!("evacuation-without-copy") {
+            self.state.put_actual_lrp(Arc::clone(&copy));
+        }
         self.events.push(Event::ActualLrpChanged { before: Arc::clone(row), after: copy });
         let waiting = Arc::new(ActualLrp {
             state: ActualState::Unclaimed { placement_error: String::new() },

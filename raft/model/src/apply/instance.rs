@@ -11,6 +11,7 @@ use crate::desired_lrp::{DesiredLrp, ModificationTag};
 use crate::event::Event;
 use crate::id::{ActualLrpId, ProcessGuid};
 use crate::limits::truncate_reason;
+use crate::mutant;
 use crate::refusal::Refusal;
 use crate::restart::{self, Restart};
 use crate::state::mebibytes;
@@ -28,7 +29,7 @@ impl Change<'_> {
             return Ok(());
         }
         let row = self.ordinary(&key.process_guid, key.index)?;
-        if row.instance() != Some(instance) {
+        if row.instance() != Some(instance) && !mutant!("start-unfenced") {
             return Err(Refusal::ActualLrpCannotBeStarted {
                 process_guid: key.process_guid.clone(),
                 index: key.index,
@@ -42,12 +43,18 @@ impl Change<'_> {
                 after.routable = true;
             });
         }
-        for presence in [Presence::Evacuating, Presence::Suspect] {
-            let id =
-                ActualLrpId { process_guid: key.process_guid.clone(), index: key.index, presence };
-            self.remove_row(&id);
-        }
+        self.settle(&row.id());
         Ok(())
+    }
+
+    /// An ordinary row runs: what it replaces need not run any more.
+    pub(super) fn settle(&mut self, id: &ActualLrpId) {
+        for presence in [Presence::Evacuating, Presence::Suspect] {
+            if mutant!("start-keeps-copy") && presence == Presence::Evacuating {
+                continue;
+            }
+            self.remove_row(&ActualLrpId { presence, ..id.clone() });
+        }
     }
 
     pub(super) fn crash_lrp(
@@ -62,7 +69,7 @@ impl Change<'_> {
             return Ok(());
         }
         let row = self.ordinary(&key.process_guid, key.index)?;
-        if row.instance() != Some(instance) {
+        if row.instance() != Some(instance) && !mutant!("crash-unfenced") {
             return Err(Refusal::ActualLrpCannotBeCrashed {
                 process_guid: key.process_guid.clone(),
                 index: key.index,

@@ -11,6 +11,7 @@ use crate::id::{CellId, DomainName, TaskGuid};
 use crate::limits::{
     TASK_COMPLETED_MAX, TASK_PENDING_MAX, TASK_REJECTIONS_MAX, TASK_RESOLVING_MAX, truncate_reason,
 };
+use crate::mutant;
 use crate::refusal::{Refusal, TaskStateName};
 use crate::state::mebibytes;
 use crate::task::{Task, TaskDefinition, TaskResult, TaskState};
@@ -76,7 +77,9 @@ impl Change<'_> {
         let task = self.task(task_guid)?;
         match &task.state {
             TaskState::Running { cell_id: running } if *running == cell_id => Ok(()),
-            TaskState::Pending { placed_on: Some(placed) } if *placed == cell_id => {
+            TaskState::Pending { placed_on: Some(placed) }
+                if *placed == cell_id || mutant!("task-starts-anywhere") =>
+            {
                 self.move_task(&task, TaskState::Running { cell_id });
                 Ok(())
             }
@@ -97,7 +100,7 @@ impl Change<'_> {
         let TaskState::Running { cell_id: recorded } = &task.state else {
             return Err(refuse_transition(&task, TaskStateName::Completed));
         };
-        if *recorded != cell_id {
+        if *recorded != cell_id && !mutant!("task-ends-anywhere") {
             let recorded = recorded.clone();
             return Err(Refusal::RunningOnDifferentCell { recorded, caller: cell_id });
         }
@@ -107,19 +110,35 @@ impl Change<'_> {
 
     pub(super) fn cancel_task(&mut self, task_guid: &TaskGuid) -> Result<(), Refusal> {
         let task = self.task(task_guid)?;
-        if task.result().is_some() {
+        if task.result().is_some() && !mutant!("cancel-after-end") {
             return Err(refuse_transition(&task, TaskStateName::Completed));
         }
         self.fail_task(&task, "task was cancelled");
         Ok(())
     }
 
+    /// The leader found no cell for it. That was decided on a state that may be old: a task that
+    /// was placed since may have started, and is its cell's to reject.
     pub(super) fn reject_task(
         &mut self,
         task_guid: &TaskGuid,
         reason: &str,
     ) -> Result<(), Refusal> {
         let task = self.task(task_guid)?;
+        match task.state {
+            TaskState::Pending { placed_on: None }
+            | TaskState::Completed { .. }
+            | TaskState::Resolving { .. } => self.reject(&task, reason),
+            TaskState::Pending { .. } | TaskState::Running { .. } if mutant!("reject-unfenced") => {
+                self.reject(&task, reason)
+            }
+            TaskState::Pending { .. } | TaskState::Running { .. } => {
+                Err(refuse_transition(&task, TaskStateName::Pending))
+            }
+        }
+    }
+
+    fn reject(&mut self, task: &Arc<Task>, reason: &str) -> Result<(), Refusal> {
         if reason.is_empty() {
             return Err(Refusal::InvalidRequest("Invalid field: failure_reason".to_owned()));
         }
@@ -127,14 +146,14 @@ impl Change<'_> {
             return Err(Refusal::InvalidRequest("the request received is invalid".to_owned()));
         }
         if task.rejection_count >= TASK_REJECTIONS_MAX {
-            self.fail_task(&task, reason);
+            self.fail_task(task, reason);
             return Ok(());
         }
-        let mut after = Task::clone(&task);
+        let mut after = Task::clone(task);
         after.state = TaskState::Pending { placed_on: None };
         after.rejection_count += 1;
         after.rejection_reason = truncate_reason(reason);
-        self.replace_task(&task, after);
+        self.replace_task(task, after);
         Ok(())
     }
 
@@ -146,7 +165,7 @@ impl Change<'_> {
     ) -> Result<(), Refusal> {
         let task = self.task(task_guid)?;
         match task.cell() {
-            Some(recorded) if *recorded == cell_id => self.reject_task(task_guid, reason),
+            Some(recorded) if *recorded == cell_id => self.reject(&task, reason),
             Some(recorded) => {
                 let recorded = recorded.clone();
                 Err(Refusal::RunningOnDifferentCell { recorded, caller: cell_id })

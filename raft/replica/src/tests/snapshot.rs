@@ -6,11 +6,14 @@ use openraft::storage::RaftStateMachine;
 
 use super::{Runtime, domain};
 use crate::memory::MemoryDisk;
-use crate::peers::SnapshotChunk;
+use crate::peers::{
+    AppendEntries, Appended, PeerRequest, PeerResponse, SnapshotChunk, SnapshotReceived,
+};
 use crate::raft::{self, SnapshotMeta};
 use crate::snapshot::{Chunks, Staging, Step};
 use crate::state::StateStore;
-use crate::wire::{Blob, LogId, Vote};
+use crate::testing::Switchboard;
+use crate::wire::{Blob, Body, Entry, LogId, Vote};
 use crate::{limits, stored_digest};
 
 const VOTE: Vote = Vote { term: 3, node: 2, committed: true };
@@ -137,4 +140,26 @@ fn a_new_transfer_replaces_an_older_one() {
     assert_eq!(refusal(late), "transfer 1 was replaced");
     let step = staging.accept(&disk, newer[1].clone()).unwrap();
     assert!(matches!(step, Step::More), "{step:?}");
+}
+
+/// Found by the simulator: the leader had not heard of the last entries' arrival, and purged.
+#[tokio::test]
+async fn a_snapshot_that_ends_within_the_log_changes_nothing() {
+    let disk = Arc::new(MemoryDisk::new());
+    let line = Arc::new(Switchboard::<Runtime>::default().line(1));
+    let member = super::Member::start(&super::config(1), disk.clone(), line).await.unwrap();
+    let entry = |index| Entry { log_id: LogId { term: 3, index }, body: Body::Blank };
+    let entries = (0..=60).map(entry).collect();
+    let append = AppendEntries { vote: VOTE, previous: None, entries, committed: None };
+    let answer = member.handle(PeerRequest::AppendEntries(append)).await;
+    assert_eq!(answer, PeerResponse::AppendEntries(Appended::All));
+
+    let chunk = chunks(&model::State::default(), 1).pop().unwrap();
+    assert_eq!(chunk.last_log_id.map(|id| id.index), Some(50));
+    let answer = member.handle(PeerRequest::SnapshotChunk(chunk)).await;
+    assert_eq!(answer, PeerResponse::Snapshot(SnapshotReceived::Installed(VOTE)));
+    assert_eq!(disk.rows(), 0, "what was put down is gone");
+    let status = member.status();
+    assert_eq!((status.last_log, status.applied, status.stopped), (Some(60), None, None));
+    member.shutdown().await;
 }

@@ -24,14 +24,9 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
         2..=9 => register_cell(rng),
         10..=12 => Command::CellMissing { cell_id: cell(rng) },
         13..=16 => Command::CellReturned { cell_id: cell(rng) },
-        17..=19 => {
-            Command::UpsertDomain { domain: domain(rng), ttl: Some(Millis(rng.below(20_000))) }
-        }
+        17..=19 => upsert_domain(rng),
         20..=21 => Command::ExpireDomain { domain: domain(rng) },
-        22..=23 => {
-            let enabled = rng.chance(PerMillion(500_000));
-            Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled }
-        }
+        22..=23 => set_flag(rng),
         24 => Command::EvacuateCell { cell_id: cell(rng), timeout: Millis(rng.below(20_000)) },
         25 => Command::OpenCell { cell_id: cell(rng) },
         26 => Command::CloseCell { cell_id: cell(rng) },
@@ -44,6 +39,11 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
 pub(super) fn ask(rng: &mut Rng, state: &State, name: &str) -> Command {
     if !state.is_initialised() {
         return Command::InitCluster { salt: 7 };
+    }
+    match rng.below(100) {
+        0..=4 => return upsert_domain(rng),
+        5..=7 => return set_flag(rng),
+        _ => {}
     }
     let desired: Vec<_> = state.desired_lrps().collect();
     let tasks: Vec<_> = state.tasks().collect();
@@ -79,6 +79,20 @@ fn cell(rng: &mut Rng) -> CellId {
     CellId::from(format!("cell-{}", rng.below(CELLS)))
 }
 
+/// The right cell, or now and then one that has nothing to say.
+fn mostly(rng: &mut Rng, right: &CellId) -> CellId {
+    if rng.chance(PerMillion(100_000)) { cell(rng) } else { right.clone() }
+}
+
+fn upsert_domain(rng: &mut Rng) -> Command {
+    Command::UpsertDomain { domain: domain(rng), ttl: Some(Millis(rng.below(20_000))) }
+}
+
+fn set_flag(rng: &mut Rng) -> Command {
+    let enabled = rng.chance(PerMillion(500_000));
+    Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled }
+}
+
 fn domain(rng: &mut Rng) -> DomainName {
     DomainName::from(format!("domain-{}", rng.below(3)))
 }
@@ -99,7 +113,7 @@ fn register_cell(rng: &mut Rng) -> Command {
             node_id,
             address: Ipv4Addr::LOCALHOST,
             zone: "z1".into(),
-            capacity: Capacity { memory_mb: 2048, disk_mb: 8192, containers: 50 },
+            capacity: Capacity { memory_mb: 256, disk_mb: 8192, containers: 50 },
             rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
             volume_drivers: Vec::new(),
             intake: model::Intake::Open,
@@ -139,11 +153,11 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
             Command::RejectTaskOnCell { task_guid, cell_id, reason }
         }
         TaskState::Pending { placed_on: Some(cell_id) } => {
-            Command::StartTask { task_guid, cell_id: cell_id.clone() }
+            Command::StartTask { task_guid, cell_id: mostly(rng, cell_id) }
         }
         TaskState::Running { cell_id } => Command::CompleteTask {
             task_guid,
-            cell_id: cell_id.clone(),
+            cell_id: mostly(rng, cell_id),
             failed: false,
             failure_reason: String::new(),
             result: "done".into(),

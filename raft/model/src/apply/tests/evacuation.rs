@@ -228,8 +228,9 @@ fn suspects_that_return_to_an_evacuated_cell_are_copies() {
     cluster.check(
         returned("cell-1"),
         expect![[r#"
-        cell cell-1 Present Evacuating { until: Millis(601000) }
-        removed app/0 SUSPECT RUNNING on cell-1"#]],
+            cell cell-1 Present Evacuating { until: Millis(601000) }
+            removed app/0 ORDINARY UNCLAIMED
+            changed app/0 SUSPECT RUNNING on cell-1 -> app/0 ORDINARY RUNNING on cell-1"#]],
     );
 }
 
@@ -254,4 +255,22 @@ fn what_must_not_run_twice_waits_until_all_others_run() {
         recreate(0),
         expect!["ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED"],
     );
+}
+
+/// Found by the simulator: the suspect's return would have taken the place of what runs.
+#[test]
+fn a_copy_that_stays_after_all_has_no_suspect() {
+    let (mut cluster, _) = running();
+    cluster.accept(evacuate("cell-1"));
+    cluster.place(0, "cell-2");
+    cluster.accept(missing("cell-2"));
+    cluster.check(
+        open("cell-1"),
+        expect![[r#"
+        cell cell-1 Present
+        removed app/0 ORDINARY UNCLAIMED
+        changed app/0 EVACUATING RUNNING on cell-1 -> app/0 ORDINARY RUNNING on cell-1
+        removed app/0 SUSPECT CLAIMED on cell-2"#]],
+    );
+    cluster.check(returned("cell-2"), expect!["cell cell-2 Present"]);
 }

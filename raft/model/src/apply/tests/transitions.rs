@@ -541,8 +541,8 @@ fn a_task() {
           complete, same cell: InvalidStateTransition: Cannot transition from Pending to Completed
           complete, other cell: InvalidStateTransition: Cannot transition from Pending to Completed
           cancel: task changed task Pending on cell-1 -> task Completed failed=true "task was cancelled" ""
-          reject: task changed task Pending on cell-1 -> task Pending
-          reject without a reason: InvalidRequest: Invalid field: failure_reason
+          reject: InvalidStateTransition: Cannot transition from Pending to Pending
+          reject without a reason: InvalidStateTransition: Cannot transition from Pending to Pending
           reject, same cell: task changed task Pending on cell-1 -> task Pending
           reject, other cell: RunningOnDifferentCell: Running on cell cell-1 not cell-2
           resolving: InvalidStateTransition: Cannot transition from Pending to Resolving
@@ -560,8 +560,8 @@ fn a_task() {
           complete, same cell: task changed task Running on cell-1 -> task Completed failed=false "" "42"
           complete, other cell: RunningOnDifferentCell: Running on cell cell-1 not cell-2
           cancel: task changed task Running on cell-1 -> task Completed failed=true "task was cancelled" ""
-          reject: task changed task Running on cell-1 -> task Pending
-          reject without a reason: InvalidRequest: Invalid field: failure_reason
+          reject: InvalidStateTransition: Cannot transition from Running to Pending
+          reject without a reason: InvalidStateTransition: Cannot transition from Running to Pending
           reject, same cell: task changed task Running on cell-1 -> task Pending
           reject, other cell: RunningOnDifferentCell: Running on cell cell-1 not cell-2
           resolving: InvalidStateTransition: Cannot transition from Running to Resolving
