@@ -4,6 +4,7 @@ pub(crate) mod meta;
 pub(crate) mod mutants;
 pub(crate) mod replay;
 pub(crate) mod run;
+pub(crate) mod scale;
 pub(crate) mod shrink;
 pub(crate) mod speed;
 pub(crate) mod sweep;

@@ -10,5 +10,6 @@ pub mod mutants;
 pub mod network;
 pub mod rng;
 pub mod runtime;
+pub mod scale;
 pub mod trace;
 pub mod world;

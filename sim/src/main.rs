@@ -51,7 +51,7 @@ enum Command {
         /// Only these.
         names: Vec<String>,
         /// How many seeds each may live through.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 300)]
         seeds: u64,
         /// Name them, and what each does, and run nothing.
         #[arg(long)]
@@ -70,6 +70,21 @@ enum Command {
         /// How many seeds of each load.
         #[arg(long, default_value_t = 10)]
         seeds: u64,
+    },
+    /// Measure what things cost in clusters of these sizes.
+    Scale {
+        /// Members, each with a cell.
+        #[arg(value_delimiter = ',', default_value = "50,125,250,625,1250")]
+        members: Vec<u64>,
+        /// Of these, those that vote.
+        #[arg(long, default_value_t = 5)]
+        voters: u64,
+        /// Instances for each cell.
+        #[arg(long, default_value_t = 200)]
+        instances_per_cell: u64,
+        /// Draw how cost grows, as an SVG file.
+        #[arg(long, value_name = "FILE")]
+        plot: Option<std::path::PathBuf>,
     },
     /// Run what is asked on standard input, a line each: for `sim` itself.
     #[command(hide = true)]
@@ -133,7 +148,8 @@ Examples:
   sim sweep 1..200 --replicas --keep-going
   sim shrink 7                  less of a seed that fails
   sim replay --drawn 200        what CI runs
-  sim mutants                   (built with --features mutants)";
+  sim mutants                   (built with --features mutants)
+  sim scale 50,250,1250 --plot docs/scale.svg";
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parse = || {
@@ -179,6 +195,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Mutants { names, seeds, list } => commands::mutants::run(&names, seeds, list),
         Command::Shrink { which, runs } => commands::shrink::run(which.job(), runs),
         Command::Speed { seeds } => commands::speed::run(seeds),
+        Command::Scale { members, voters, instances_per_cell, plot } => {
+            commands::scale::run(&members, voters, instances_per_cell, plot.as_deref())
+        }
         Command::Worker => pool::work(),
     }
 }

@@ -3,17 +3,16 @@
 //! [`plan::cell::reconcile`] decides; this loop does it, each thing asked once: what has been
 //! begun is remembered until it is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use model::{Cell, CellHealth, Command, TaskGuid, mutant};
+use model::{Cell, CellHealth, CellLoad, Command, TaskGuid, mutant};
 use plan::cell::{CellAction, Container, Handle, Observed, Work, reconcile};
 use replica::AsyncRuntime;
-use replica::async_runtime::Select3;
+use replica::async_runtime::{Instant as _, Select3};
 
-use crate::limits::{CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_RETRY};
-use crate::node::Agent;
-use crate::requests::RequestError;
+use crate::limits::{CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_PAUSE, REPORT_RETRY, REPORTS_MAX};
+use crate::node::{Agent, InstantOf};
 use crate::soft::Message;
 use crate::world::{Containers, CreateFailure, Found, World};
 
@@ -29,8 +28,8 @@ pub(crate) async fn heartbeats<W: World>(agent: Agent<W>) {
 pub(crate) async fn run<W: World>(agent: Agent<W>) {
     // What this node applied before it was started may be old: acting on it could start what
     // has since been given to another.
-    while let Err(error) = agent.read().await
-        && !mutant!("cell-trusts-old-state")
+    while !mutant!("cell-trusts-old-state")
+        && let Err(error) = agent.read().await
     {
         tracing::debug!(%error, "the cell waits for a leader");
         if agent.replica().status().stopped.is_some() {
@@ -40,16 +39,24 @@ pub(crate) async fn run<W: World>(agent: Agent<W>) {
     }
     let cell = CellLoop { agent, begun: Arc::default() };
     let mut watcher = cell.agent.replica().watch();
-    let mut seen = 0;
+    let (mut seen, mut is_due) = (0, true);
+    let (mut looked_at, mut load) = (InstantOf::<W>::now(), None);
     loop {
         cell.register();
-        cell.reconcile();
+        if is_due {
+            // Before the look: what comes after it is to be looked at again.
+            (looked_at, load) = (InstantOf::<W>::now(), cell.load());
+            cell.reconcile();
+        }
+        let rest = CELL_SWEEP.saturating_sub(InstantOf::<W>::now() - looked_at);
         let containers = cell.agent.world().containers();
-        let sweep = W::Runtime::sleep(CELL_SWEEP);
+        let sweep = W::Runtime::sleep(rest);
         match W::Runtime::select3(watcher.changed(), containers.changed(seen), sweep).await {
-            Select3::First(Some(_)) | Select3::Third(()) => {}
+            // Most of what a cluster agrees on is other cells'.
+            Select3::First(Some(_)) => is_due = cell.load() != load,
             Select3::First(None) => return,
-            Select3::Second(version) => seen = version,
+            Select3::Second(version) => (seen, is_due) = (version, true),
+            Select3::Third(()) => is_due = true,
         }
     }
 }
@@ -70,7 +77,11 @@ impl<W: World> Clone for CellLoop<W> {
 struct Begun {
     making: BTreeSet<Handle>,
     ending: BTreeSet<Handle>,
+    /// Those of which something has been said, or is to be, and not been answered.
     reporting: BTreeSet<Handle>,
+    /// Of these, what waits for the reports before it to be answered.
+    reports: VecDeque<(Handle, Command)>,
+    is_reporting: bool,
     registering: bool,
     /// Containers that did not come about, until nobody asks for them any more.
     failed: BTreeMap<Handle, CreateFailure>,
@@ -80,6 +91,13 @@ struct Begun {
 }
 
 impl Begun {
+    /// The reports that are sent next; none when there are none, and nobody sends any more.
+    fn take_reports(&mut self) -> Option<Vec<(Handle, Command)>> {
+        let count = self.reports.len().min(REPORTS_MAX);
+        self.is_reporting = count > 0;
+        self.is_reporting.then(|| self.reports.drain(..count).collect())
+    }
+
     /// What is found here, with what this process is making or ending over it.
     fn over(&self, found: Vec<Found>) -> BTreeMap<Handle, Container> {
         let failed = |CreateFailure { reason, retryable }| Container::Failed { reason, retryable };
@@ -195,39 +213,81 @@ impl<W: World> CellLoop<W> {
         }));
     }
 
+    /// Has a report agreed, with all others that come up while one is on its way.
     fn report(&self, command: Command) {
         let Some(handle) = subject(&command) else { return };
-        if !self.begun().reporting.insert(handle.clone()) {
+        {
+            let mut begun = self.begun();
+            if !begun.reporting.insert(handle.clone()) {
+                return;
+            }
+            begun.reports.push_back((handle, command));
+            if std::mem::replace(&mut begun.is_reporting, true) {
+                return;
+            }
+        }
+        let this = self.clone();
+        drop(W::Runtime::spawn(async move {
+            while let Some(reports) = this.next_reports() {
+                this.send(reports).await;
+                this.reconcile();
+                W::Runtime::sleep(REPORT_PAUSE).await;
+            }
+        }));
+    }
+
+    /// What the records put on this cell.
+    fn load(&self) -> Option<CellLoad> {
+        self.agent.read_stale().state.load(&self.agent.cell().cell_id).cloned()
+    }
+
+    fn next_reports(&self) -> Option<Vec<(Handle, Command)>> {
+        self.begun().take_reports()
+    }
+
+    async fn send(&self, reports: Vec<(Handle, Command)>) {
+        let commands = reports.iter().map(|(_, command)| command.clone()).collect();
+        let results = match self.agent.propose_all(commands).await {
+            Ok(results) => results,
+            Err(error) => {
+                tracing::warn!(reports = reports.len(), %error, "reports were not agreed");
+                return self.report_later(reports.into_iter().map(|(handle, _)| handle).collect());
+            }
+        };
+        let (mut heard, mut late) = (Vec::new(), Vec::new());
+        for ((handle, command), result) in reports.into_iter().zip(results) {
+            match result {
+                Ok(changed) => {
+                    if let (Command::StartTask { task_guid, .. }, true) = (command, changed) {
+                        self.begun().tasks_started.insert(task_guid);
+                    }
+                    heard.push(handle);
+                }
+                Err(refusal) => {
+                    tracing::info!(container = %handle, %refusal, "a report came too late");
+                    late.push(handle);
+                }
+            }
+        }
+        // The next look must see what was agreed, or it would report it again.
+        if !heard.is_empty()
+            && let Err(error) = self.agent.read().await
+        {
+            tracing::debug!(%error, "acting on a state that may be old");
+        }
+        self.begun().reporting.retain(|handle| !heard.contains(handle));
+        self.report_later(late);
+    }
+
+    /// What could not be said now may be said again after a while, if it is still so.
+    fn report_later(&self, handles: Vec<Handle>) {
+        if handles.is_empty() {
             return;
         }
         let this = self.clone();
         drop(W::Runtime::spawn(async move {
-            let started = if let Command::StartTask { task_guid, .. } = &command {
-                Some(task_guid.clone())
-            } else {
-                None
-            };
-            let result = this.agent.propose(command).await;
-            match &result {
-                Ok(changed) => {
-                    if let (Some(task_guid), true) = (started, *changed) {
-                        this.begun().tasks_started.insert(task_guid);
-                    }
-                    // The next look must see what was agreed, or it would report it again.
-                    if let Err(error) = this.agent.read().await {
-                        tracing::debug!(%error, "acting on a state that may be old");
-                    }
-                }
-                Err(RequestError::Refused(refusal)) => {
-                    tracing::info!(container = %handle, %refusal, "a report came too late");
-                    W::Runtime::sleep(REPORT_RETRY).await;
-                }
-                Err(RequestError::NotAgreed(error)) => {
-                    tracing::warn!(container = %handle, %error, "a report was not agreed");
-                    W::Runtime::sleep(REPORT_RETRY).await;
-                }
-            }
-            this.begun().reporting.remove(&handle);
+            W::Runtime::sleep(REPORT_RETRY).await;
+            this.begun().reporting.retain(|handle| !handles.contains(handle));
             this.reconcile();
         }));
     }

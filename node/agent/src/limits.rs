@@ -19,6 +19,13 @@ pub const TURN_SWEEP_MISSING: Duration = Duration::from_millis(500);
 pub const TURN_RETRY: Duration = Duration::from_millis(200);
 /// Between two looks of a cell at its containers at the most. Diego: the rep's bulk sync is 30 s.
 pub const CELL_SWEEP: Duration = Duration::from_secs(5);
+/// Reports of one cell that share a proposal, at the most: each may bring a task's result of 50 KiB,
+/// and a proposal has 8 MiB.
+pub const REPORTS_MAX: usize = 100;
+/// Between two proposals of one cell's reports: the first goes at once, and what comes up meanwhile
+/// shares the next. Every entry goes to every member, so a thousand cells that start two hundred
+/// containers each would send a quarter of a million of them.
+pub const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// After a report that could not be proposed.
 pub const REPORT_RETRY: Duration = Duration::from_millis(500);
 /// How long one request of a callback may take, in the cluster's time. Diego:

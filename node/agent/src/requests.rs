@@ -34,10 +34,22 @@ impl<W: World> Agent<W> {
     ///
     /// [`RequestError`]. Dropping the future leaves the outcome unknown.
     pub async fn propose(&self, command: Command) -> Result<bool, RequestError> {
-        let proposal = Proposal { at: self.world().now(), commands: vec![command] };
-        let Outcome(mut results) = self.replica().propose(&proposal).await?;
+        let mut results = self.propose_all(vec![command]).await?;
         let result = results.pop().expect("an outcome has a result for each command");
         Ok(result?)
+    }
+
+    /// Has commands agreed as one proposal. Each is accepted or refused by itself, in order.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub(crate) async fn propose_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<bool, Refusal>>, ProposeError> {
+        let proposal = Proposal { at: self.world().now(), commands };
+        let Outcome(results) = self.replica().propose(&proposal).await?;
+        Ok(results)
     }
 
     /// The state after every change acknowledged before this call, by whichever node.

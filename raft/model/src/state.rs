@@ -112,6 +112,19 @@ impl State {
         Self::default()
     }
 
+    /// Whether two states are one value: the same tables in memory, and so the same rows. States
+    /// that are equal need not be.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.cluster == other.cluster
+            && self.desired_lrps.ptr_eq(&other.desired_lrps)
+            && self.actual_lrps.ptr_eq(&other.actual_lrps)
+            && self.tasks.ptr_eq(&other.tasks)
+            && self.cells.ptr_eq(&other.cells)
+            && self.domains.ptr_eq(&other.domains)
+            && self.feature_flags.ptr_eq(&other.feature_flags)
+    }
+
     /// The rows in which two states differ, in no order that means anything.
     ///
     /// Cheap for a state and what has become of it: what both share is not looked at.

@@ -21,8 +21,11 @@ pub enum Meta {
     Committed = 2,
     /// The last log id purged from the log.
     Purged = 3,
-    /// What the rows of the state amount to: applied log id, membership and generation.
+    /// What the rows of the state amount to: applied log id and generation.
     Applied = 4,
+    /// The members as of the applied entry. By itself, because of a thousand members there is much
+    /// to say, and it seldom changes.
+    Membership = 5,
 }
 
 /// One change within a [`Batch`].
@@ -84,6 +87,12 @@ pub struct Row {
 ///    of `sync` survives any crash. After a failed sync no later one succeeds.
 /// 4. An error of any call means that the disk is not to be trusted further: the node stops.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Whether rows are kept. A disk that keeps none is spared them: its replica cannot start
+    /// again, and serves to measure clusters whose rows no machine could hold for all.
+    fn keeps_rows(&self) -> bool {
+        true
+    }
+
     /// Writes a batch. Returns when it is readable, which says nothing about durability.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod limits;
 mod log;
 pub mod membership;
+pub mod memo;
 pub mod memory;
 mod network;
 pub mod peers;

@@ -102,3 +102,6 @@ pub const UNREACHABLE_BACKOFF: &str = "50ms 100ms 200ms ...500ms";
 
 /// Events kept for those who watch. Who falls further behind reads the state again.
 pub const EVENTS_KEPT_MAX: usize = 16_384;
+
+/// Entries whose states replicas of one process share: as many as the slowest may be behind.
+pub const MEMO_ENTRIES_MAX: usize = 4_096;

@@ -162,7 +162,8 @@ fn meta_name(meta: Meta) -> &'static str {
         Meta::Vote => "the vote",
         Meta::Committed => "the committed log id",
         Meta::Purged => "the purged log id",
-        Meta::Applied => "the applied log id and membership",
+        Meta::Applied => "the applied log id",
+        Meta::Membership => "the membership",
     }
 }
 

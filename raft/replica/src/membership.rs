@@ -2,7 +2,7 @@
 //! only at the leader. A voter comes and goes by a joint change (Raft thesis, section 4.3), which
 //! openraft carries through both of its steps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -34,6 +34,14 @@ pub enum ChangeError {
 }
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
+    /// Adds many nodes that do not vote, as one change, and waits for none of them.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn add_learners(&self, nodes: BTreeMap<NodeId, Node>) -> Result<(), ChangeError> {
+        changed(self.raft().change_membership(ChangeMembers::AddNodes(nodes), true).await)
+    }
+
     /// Adds a member that follows and does not vote. Returns when the change is agreed; with
     /// `caught_up`, when the newcomer's log is about as long as the leader's.
     ///

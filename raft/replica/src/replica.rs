@@ -19,6 +19,7 @@ use crate::disk::Disk;
 use crate::events::{EventLog, Events};
 use crate::limits;
 use crate::log::LogStore;
+use crate::memo::Memo;
 use crate::network::{Network, call};
 use crate::peers::{PeerError, PeerRequest, PeerResponse, Peers, Proposed};
 use crate::raft::{Raft, Types};
@@ -43,6 +44,8 @@ pub struct Config {
     pub snapshot_lag_entries: u64,
     /// Entries purged at once at the least.
     pub purge_entries_min: u64,
+    /// What it shares with other replicas of this process, if anything.
+    pub memo: Option<Arc<Memo>>,
 }
 
 /// Raft's times, in milliseconds.
@@ -78,6 +81,7 @@ impl Config {
             snapshot_entries_kept: limits::SNAPSHOT_ENTRIES_KEPT,
             snapshot_lag_entries: limits::SNAPSHOT_LAG_ENTRIES,
             purge_entries_min: limits::PURGE_ENTRIES_MIN,
+            memo: None,
         }
     }
 
@@ -244,7 +248,7 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
     pub async fn start(config: &Config, disk: Arc<D>, peers: Arc<P>) -> Result<Self, StartError> {
         let settings = Arc::new(config.openraft()?);
         let log = LogStore::<RT, D>::open(disk.clone())?;
-        let state = StateStore::<RT, D>::open(disk.clone()).await?;
+        let state = StateStore::<RT, D>::open(disk.clone()).await?.sharing(config.memo.clone());
         let applied = state.applied().map(|id| id.index);
         if let Some(purged) = log.purged().map(|id| id.index)
             && applied < Some(purged)

@@ -21,6 +21,7 @@ use crate::disk::{Batch, Change, Disk, Meta, Row};
 use crate::events::EventLog;
 use crate::frame::{self, damaged};
 use crate::log::{answered, put_meta, read_meta, synced};
+use crate::memo::{Memo, Step};
 use crate::raft::{self, Entry, LogId, SnapshotMeta, StoredMembership, Types};
 use crate::snapshot::{Builder, SnapshotData, Staging};
 use crate::{limits, wire};
@@ -61,6 +62,7 @@ pub(crate) struct StateStore<RT: AsyncRuntime, D> {
     publisher: Mutex<Publisher<RT>>,
     snapshot: CurrentSnapshot,
     staging: Arc<Staging>,
+    memo: Option<Arc<Memo>>,
 }
 
 impl<RT: AsyncRuntime, D: fmt::Debug> fmt::Debug for StateStore<RT, D> {
@@ -77,11 +79,13 @@ impl<RT: AsyncRuntime, D: fmt::Debug> fmt::Debug for StateStore<RT, D> {
 struct Chunk<RT: AsyncRuntime> {
     answers: Vec<(Option<ApplyResponder<Types<RT>>>, model::Outcome)>,
     bytes: usize,
+    /// Whether an entry among them changes the members.
+    changes_members: bool,
 }
 
 impl<RT: AsyncRuntime> Chunk<RT> {
     fn new() -> Self {
-        Self { answers: Vec::new(), bytes: 0 }
+        Self { answers: Vec::new(), bytes: 0, changes_members: false }
     }
 
     fn is_full(&self) -> bool {
@@ -102,7 +106,9 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
         let state = load::<RT, D>(&disk, generation).await?;
         let reading = Reading { applied: applied.log_id.map(|id| id.index), state: state.clone() };
         let (publisher, _) = Types::<RT>::watch_channel(reading);
-        let membership = raft::stored_membership(applied.membership)
+        let membership: wire::EffectiveMembership =
+            read_meta(&*disk, Meta::Membership)?.unwrap_or_default();
+        let membership = raft::stored_membership(membership)
             .map_err(|error| damaged(format!("the membership cannot be read: {error}")))?;
         Ok(Self {
             disk,
@@ -115,7 +121,15 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
             publisher: Mutex::new(publisher),
             snapshot: Arc::default(),
             staging: Arc::new(Staging::after(generation)),
+            memo: None,
         })
+    }
+
+    /// The same, sharing what it applies. Only where no rows are kept: a state that comes from
+    /// another replica does not say which rows this one has yet to write.
+    pub(crate) fn sharing(self, memo: Option<Arc<Memo>>) -> Self {
+        let memo = memo.filter(|_| !self.disk.keeps_rows());
+        Self { memo, ..self }
     }
 
     /// Where readers find the newest state.
@@ -156,10 +170,20 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
 
     /// An entry that cannot be read was written by a newer program, or the checksum lied: the
     /// node stops rather than go on with another truth than its peers.
-    fn apply_proposal(&mut self, id: LogId, bytes: &[u8]) -> io::Result<model::Outcome> {
+    fn apply_proposal(&mut self, id: LogId, bytes: &Arc<[u8]>) -> io::Result<model::Outcome> {
+        let found = self.memo.as_ref().and_then(|memo| memo.find(id.index, &self.state, bytes));
+        if let Some(Step { after, outcome, events, .. }) = found {
+            self.state = after;
+            self.happened.extend(events.into_iter().map(|event| (id.index, event)));
+            return Ok(outcome);
+        }
         let proposal = codec::decode_proposal(bytes)
             .map_err(|error| damaged(format!("log entry {id} cannot be applied: {error}")))?;
+        let before = self.memo.is_some().then(|| self.state.clone());
         let (outcome, events) = model::apply_proposal(&mut self.state, id.index, proposal);
+        if let (Some(memo), Some(before)) = (&self.memo, before) {
+            memo.keep(id.index, before, bytes.clone(), &self.state, (&outcome, &events));
+        }
         self.happened.extend(events.into_iter().map(|event| (id.index, event)));
         Ok(outcome)
     }
@@ -170,12 +194,16 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
             return Ok(());
         }
         let mut changes = Vec::new();
-        for row in self.state.take_journal() {
+        let touched = self.state.take_journal();
+        for row in touched.into_iter().filter(|_| self.disk.keeps_rows()) {
             let key = codec::row_key(&row);
             changes.push(match codec::row_value(&self.state, &row) {
                 Some(value) => put_row(self.generation, key, &value),
                 None => Change::RemoveRow { generation: self.generation, key },
             });
+        }
+        if std::mem::take(&mut chunk.changes_members) {
+            changes.push(self.put_membership());
         }
         if mutant!("rows-after-applied") {
             self.disk.write(Batch::of(self.put_applied()))?;
@@ -198,10 +226,13 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
     fn put_applied(&self) -> Change {
         let applied = wire::Applied {
             log_id: self.applied.map(raft::wire_log_id),
-            membership: raft::wire_stored_membership(&self.membership),
             generation: self.generation,
         };
         put_meta(Meta::Applied, &applied)
+    }
+
+    fn put_membership(&self) -> Change {
+        put_meta(Meta::Membership, &raft::wire_stored_membership(&self.membership))
     }
 
     fn publish(&mut self) {
@@ -306,6 +337,7 @@ impl<RT: AsyncRuntime, D: Disk> RaftStateMachine<Types<RT>> for StateStore<RT, D
         while let Some((entry, responder)) = entries.try_next().await? {
             let outcome = self.apply_entry(&entry)?;
             chunk.bytes += raft::weight(&entry);
+            chunk.changes_members |= matches!(entry.payload, EntryPayload::Membership(_));
             chunk.answers.push((responder, outcome));
             if chunk.is_full() {
                 self.commit(&mut chunk)?;
@@ -350,7 +382,7 @@ impl<RT: AsyncRuntime, D: Disk> RaftStateMachine<Types<RT>> for StateStore<RT, D
             self.membership = meta.last_membership.clone();
         }
         let forget = Change::RemoveGenerations { generations: 0..generation };
-        self.disk.write(Batch(vec![self.put_applied(), forget]))?;
+        self.disk.write(Batch(vec![self.put_applied(), self.put_membership(), forget]))?;
         synced::<RT, D>(&self.disk).await?;
         self.events.jump(meta.last_log_id.map(|id| id.index));
         self.publish();

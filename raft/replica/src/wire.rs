@@ -134,13 +134,12 @@ pub struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Applied {
     pub(crate) log_id: Option<LogId>,
-    pub(crate) membership: EffectiveMembership,
     /// Which generation of rows is the current one.
     pub(crate) generation: u64,
 }
 
 /// The version of every persisted record of this module.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// `value` framed for the disk, as the value of `key`.
 pub(crate) fn to_disk(key: &[u8], value: &impl Serialize) -> Vec<u8> {

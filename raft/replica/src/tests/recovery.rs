@@ -151,7 +151,11 @@ async fn damage_is_named_and_never_believed() {
              disk is damaged"
         )
     );
-    for (meta, name) in [(Meta::Vote, "the vote"), (Meta::Applied, "the applied log id")] {
+    for (meta, name) in [
+        (Meta::Vote, "the vote"),
+        (Meta::Applied, "the applied log id"),
+        (Meta::Membership, "the membership"),
+    ] {
         for bit in [0, 33, 50] {
             let damaged = disk.crashed(usize::MAX);
             assert!(damaged.flip_meta_bit(meta, bit));

@@ -27,18 +27,18 @@ fn membership() -> Membership {
 #[test]
 fn entries_on_disk() {
     let framed = |body| wire::to_disk(&7u64.to_be_bytes(), &Entry { log_id: ID, body });
-    check(&framed(Body::Blank), expect!["84 55 4e 3c 01 03 07 00"]);
+    check(&framed(Body::Blank), expect!["6a fa fb 2e 02 03 07 00"]);
     check(
         &framed(Body::Proposal(Blob(b"abc"[..].into()))),
-        expect!["a9 12 2d 8d 01 03 07 01 03 61 62 63"],
+        expect!["4a 15 a2 03 02 03 07 01 03 61 62 63"],
     );
     check(
         &framed(Body::Membership(membership())),
         expect![
-            "1c 19 21 c7 01 03 07 02 02 02 01 02 01 01 02 01 06 6e 6f 64 65 2d 31 08 6d 65 6d 6f 72 79 3a 31 02 06 6e 6f 64 65 2d 32 08 6d 65 6d 6f 72 79 3a 32"
+            "89 67 ea f8 02 03 07 02 02 02 01 02 01 01 02 01 06 6e 6f 64 65 2d 31 08 6d 65 6d 6f 72 79 3a 31 02 06 6e 6f 64 65 2d 32 08 6d 65 6d 6f 72 79 3a 32"
         ],
     );
-    check(&wire::to_disk(&[1], &VOTE), expect!["85 55 89 04 01 03 02 01"]);
+    check(&wire::to_disk(&[1], &VOTE), expect!["6b fa 3c 16 02 03 02 01"]);
 }
 
 #[test]

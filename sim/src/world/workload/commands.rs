@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use model::desired_lrp::UpdateStrategy;
 use model::{
     Action, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp, DesiredLrpUpdate, DomainName,
-    FeatureFlag, Millis, NetInfo, ProcessGuid, RunAction, State, TaskDefinition, TaskGuid,
-    TaskState,
+    FeatureFlag, InstanceKey, Millis, NetInfo, ProcessGuid, RunAction, State, TaskDefinition,
+    TaskGuid, TaskState,
 };
 
 use crate::limits;
@@ -274,6 +274,12 @@ fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command 
             (true, _) => Command::PlaceLrp { process_guid, index, cell_id: cell(rng) },
             (false, _) => Command::RestartLrp { process_guid, index },
         };
+    };
+    let instance = if rng.chance(PerMillion(100_000)) {
+        // Of a cell that has not heard what became of it.
+        InstanceKey { instance_guid: "0-gone".into(), ..instance }
+    } else {
+        instance
     };
     match rng.below(8) {
         0 => Command::CrashLrp { key, instance, reason: "exit status 1".into() },
