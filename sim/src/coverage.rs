@@ -85,7 +85,6 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("upgrade_done", "all were"),
     ("mended", "everything was mended"),
     ("came_right", "the cluster came right"),
-    ("joint_left", "a change of voters was still half-way after healing"),
 ];
 
 /// Events that are wrong by themselves, and so no gap when they do not happen.

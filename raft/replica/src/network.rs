@@ -40,12 +40,14 @@ pub(crate) struct Network<RT, P> {
     peers: Arc<P>,
     /// Numbers the transfers of snapshots of this process.
     transfers: Arc<AtomicU64>,
+    snapshot_chunk_bytes: usize,
     runtime: PhantomData<fn() -> RT>,
 }
 
 impl<RT, P> Network<RT, P> {
-    pub(crate) fn new(peers: Arc<P>) -> Self {
-        Self { peers, transfers: Arc::default(), runtime: PhantomData }
+    pub(crate) fn new(peers: Arc<P>, snapshot_chunk_bytes: usize) -> Self {
+        let transfers = Arc::default();
+        Self { peers, transfers, snapshot_chunk_bytes, runtime: PhantomData }
     }
 }
 
@@ -59,6 +61,7 @@ impl<RT, P> fmt::Debug for Network<RT, P> {
 pub(crate) struct PeerClient<RT, P> {
     peers: Arc<P>,
     transfers: Arc<AtomicU64>,
+    snapshot_chunk_bytes: usize,
     target: NodeId,
     node: Node,
     runtime: PhantomData<fn() -> RT>,
@@ -71,6 +74,7 @@ impl<RT: AsyncRuntime, P: Peers> RaftNetworkFactory<Types<RT>> for Network<RT, P
         PeerClient {
             peers: self.peers.clone(),
             transfers: self.transfers.clone(),
+            snapshot_chunk_bytes: self.snapshot_chunk_bytes,
             target,
             node: node.clone(),
             runtime: PhantomData,
@@ -141,7 +145,9 @@ impl<RT: AsyncRuntime, P: Peers> PeerClient<RT, P> {
     ) -> Result<RT, SnapshotResponse<Types<RT>>> {
         let transfer = self.transfers.fetch_add(1, Ordering::Relaxed);
         let state = snapshot.snapshot.state();
-        for chunk in Chunks::new(raft::wire_vote(&vote), transfer, &snapshot.meta, state) {
+        let bytes_max = self.snapshot_chunk_bytes;
+        let vote = raft::wire_vote(&vote);
+        for chunk in Chunks::new(vote, transfer, &snapshot.meta, state, bytes_max) {
             let timeout = if chunk.last {
                 limits::SNAPSHOT_INSTALL_TIMEOUT
             } else {

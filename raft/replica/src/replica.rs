@@ -44,6 +44,8 @@ pub struct Config {
     pub snapshot_lag_entries: u64,
     /// Entries purged at once at the least.
     pub purge_entries_min: u64,
+    /// Bytes of rows in one chunk of a snapshot: one more row than fit.
+    pub snapshot_chunk_bytes: usize,
     /// What it shares with other replicas of this process, if anything.
     pub memo: Option<Arc<Memo>>,
 }
@@ -81,6 +83,7 @@ impl Config {
             snapshot_entries_kept: limits::SNAPSHOT_ENTRIES_KEPT,
             snapshot_lag_entries: limits::SNAPSHOT_LAG_ENTRIES,
             purge_entries_min: limits::PURGE_ENTRIES_MIN,
+            snapshot_chunk_bytes: limits::SNAPSHOT_CHUNK_BYTES_MAX,
             memo: None,
         }
     }
@@ -258,7 +261,7 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         let published = state.published();
         let events = state.events();
         let staging = state.staging();
-        let network = Network::<RT, P>::new(peers.clone());
+        let network = Network::<RT, P>::new(peers.clone(), config.snapshot_chunk_bytes);
         let raft = Raft::new(config.id, settings, network, log.clone(), state)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;

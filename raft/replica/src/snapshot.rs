@@ -15,7 +15,6 @@ use openraft::RaftSnapshotBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{Batch, Disk};
-use crate::limits;
 use crate::raft::{self, SnapshotMeta, Types};
 use crate::state::{CurrentSnapshot, Snapshot, put_row, remove_generation};
 use crate::wire::{Blob, EffectiveMembership, LogId, Vote};
@@ -95,6 +94,7 @@ pub struct SnapshotChunk {
 pub(crate) struct Chunks<'a> {
     head: SnapshotChunk,
     rows: Box<dyn Iterator<Item = (Vec<u8>, Vec<u8>)> + Send + 'a>,
+    bytes_max: usize,
     hasher: crc32fast::Hasher,
     done: bool,
 }
@@ -105,6 +105,7 @@ impl<'a> Chunks<'a> {
         transfer: u64,
         meta: &SnapshotMeta,
         state: &'a model::State,
+        bytes_max: usize,
     ) -> Self {
         let head = SnapshotChunk {
             vote,
@@ -117,7 +118,7 @@ impl<'a> Chunks<'a> {
             last: false,
         };
         let rows = Box::new(codec::rows(state));
-        Self { head, rows, hasher: crc32fast::Hasher::new(), done: false }
+        Self { head, rows, bytes_max, hasher: crc32fast::Hasher::new(), done: false }
     }
 }
 
@@ -135,7 +136,7 @@ impl Iterator for Chunks<'_> {
                 continue;
             }
             push_row(&mut bytes, &key, &value);
-            if bytes.len() >= limits::SNAPSHOT_CHUNK_BYTES_MAX {
+            if bytes.len() >= self.bytes_max {
                 self.done = false;
                 break;
             }

@@ -63,6 +63,8 @@ pub struct Mix {
     pub snapshot_entries: u64,
     /// Entries kept behind a snapshot.
     pub snapshot_entries_kept: u64,
+    /// Bytes of a snapshot's chunk: small ones make many chances to lose one.
+    pub snapshot_chunk_bytes: usize,
 }
 
 /// A kind of thing that goes wrong.
@@ -183,6 +185,7 @@ impl Mix {
             weights: Fault::ALL.into_iter().map(weight).collect(),
             snapshot_entries,
             snapshot_entries_kept: rng.below(snapshot_entries),
+            snapshot_chunk_bytes: *Rng::stream(seed, "chunk").pick(&[1_000, 512 << 10]),
         }
     }
 
@@ -230,6 +233,7 @@ impl Mix {
             snapshot_entries_kept: self.snapshot_entries_kept,
             snapshot_lag_entries: 2 * self.snapshot_entries,
             purge_entries_min: 1,
+            snapshot_chunk_bytes: self.snapshot_chunk_bytes,
             ..Config::new(id)
         }
     }

@@ -33,7 +33,7 @@ fn state() -> model::State {
 fn chunks(state: &model::State, transfer: u64) -> Vec<SnapshotChunk> {
     let last_log_id = Some(raft::log_id(LogId { term: 3, index: 50 }));
     let meta = SnapshotMeta { last_log_id, ..SnapshotMeta::default() };
-    Chunks::new(VOTE, transfer, &meta, state).collect()
+    Chunks::new(VOTE, transfer, &meta, state, limits::SNAPSHOT_CHUNK_BYTES_MAX).collect()
 }
 
 fn refusal(step: Step) -> String {

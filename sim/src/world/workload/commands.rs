@@ -30,6 +30,10 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
         24 => Command::EvacuateCell { cell_id: cell(rng), timeout: Millis(rng.below(20_000)) },
         25 => Command::OpenCell { cell_id: cell(rng) },
         26 => Command::CloseCell { cell_id: cell(rng) },
+        99 => match state.tasks().next() {
+            Some(task) => desire_task(rng, &task.task_guid.to_string(), String::new()),
+            None => desire_again(rng, state).unwrap_or_else(|| lrp(rng, state, name)),
+        },
         27..=60 => task(rng, state, name),
         _ => lrp(rng, state, name),
     }
@@ -47,6 +51,11 @@ pub(super) fn ask(rng: &mut Rng, state: &State, name: &str) -> Command {
     }
     let desired: Vec<_> = state.desired_lrps().collect();
     let tasks: Vec<_> = state.tasks().collect();
+    if rng.below(100) == 0
+        && let Some(command) = desire_again(rng, state)
+    {
+        return command;
+    }
     let is_lrp = rng.chance(PerMillion(500_000));
     if is_lrp
         && (desired.is_empty() || desired.len() < limits::LRPS_RUNNING_MAX && rng.below(4) == 0)
@@ -82,6 +91,17 @@ fn cell(rng: &mut Rng) -> CellId {
 /// The right cell, or now and then one that has nothing to say.
 fn mostly(rng: &mut Rng, right: &CellId) -> CellId {
     if rng.chance(PerMillion(100_000)) { cell(rng) } else { right.clone() }
+}
+
+/// As a client does that was not told that it has it already. Of LRPs only: a task that was deleted
+/// meanwhile would be another of the same name.
+fn desire_again(rng: &mut Rng, state: &State) -> Option<Command> {
+    let desired: Vec<_> = state.desired_lrps().collect();
+    let name = match &desired[..] {
+        [] => return None,
+        some => rng.pick(some).process_guid.to_string(),
+    };
+    Some(desire(rng, &name))
 }
 
 fn upsert_domain(rng: &mut Rng) -> Command {
