@@ -87,8 +87,9 @@ pub struct Row {
 ///    of `sync` survives any crash. After a failed sync no later one succeeds.
 /// 4. An error of any call means that the disk is not to be trusted further: the node stops.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Whether rows are kept. A disk that keeps none is spared them: its replica cannot start
-    /// again, and serves to measure clusters whose rows no machine could hold for all.
+    /// Whether rows are kept. The replica of a disk that keeps none cannot start again, and may
+    /// share its state with others ([`crate::memo`]): to measure clusters whose rows no machine
+    /// could hold for all.
     fn keeps_rows(&self) -> bool {
         true
     }

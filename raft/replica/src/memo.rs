@@ -2,13 +2,14 @@
 //!
 //! Applying is pure, so a replica whose state is the very value that another's was may take what
 //! the other's became. It lets one process hold a thousand replicas of a large state: they hold one
-//! between them. Nothing is shared unless the configuration says so.
+//! between them. Nothing is shared unless the configuration says so, and those that share keep no
+//! rows and tell no events.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{Event, Outcome, State};
+use model::{Outcome, State};
 
 use crate::limits::MEMO_ENTRIES_MAX;
 
@@ -29,7 +30,6 @@ pub(crate) struct Step {
     bytes: Arc<[u8]>,
     pub(crate) after: State,
     pub(crate) outcome: Outcome,
-    pub(crate) events: Vec<Event>,
 }
 
 impl fmt::Debug for Memo {
@@ -53,12 +53,12 @@ impl Memo {
         before: State,
         bytes: Arc<[u8]>,
         after: &State,
-        (outcome, events): (&Outcome, &[Event]),
+        outcome: &Outcome,
     ) {
         let mut inner = self.lock();
-        let (after, outcome, events) = (after.clone(), outcome.clone(), events.to_vec());
+        let (after, outcome) = (after.clone(), outcome.clone());
         inner.bytes += bytes.len() as u64;
-        inner.steps.insert(index, Step { before, bytes, after, outcome, events });
+        inner.steps.insert(index, Step { before, bytes, after, outcome });
         while inner.steps.len() > MEMO_ENTRIES_MAX {
             inner.steps.pop_first();
         }

@@ -172,9 +172,8 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
     /// node stops rather than go on with another truth than its peers.
     fn apply_proposal(&mut self, id: LogId, bytes: &Arc<[u8]>) -> io::Result<model::Outcome> {
         let found = self.memo.as_ref().and_then(|memo| memo.find(id.index, &self.state, bytes));
-        if let Some(Step { after, outcome, events, .. }) = found {
+        if let Some(Step { after, outcome, .. }) = found {
             self.state = after;
-            self.happened.extend(events.into_iter().map(|event| (id.index, event)));
             return Ok(outcome);
         }
         let proposal = codec::decode_proposal(bytes)
@@ -182,7 +181,9 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
         let before = self.memo.is_some().then(|| self.state.clone());
         let (outcome, events) = model::apply_proposal(&mut self.state, id.index, proposal);
         if let (Some(memo), Some(before)) = (&self.memo, before) {
-            memo.keep(id.index, before, bytes.clone(), &self.state, (&outcome, &events));
+            self.state.take_journal();
+            memo.keep(id.index, before, bytes.clone(), &self.state, &outcome);
+            return Ok(outcome);
         }
         self.happened.extend(events.into_iter().map(|event| (id.index, event)));
         Ok(outcome)
@@ -194,8 +195,7 @@ impl<RT: AsyncRuntime, D: Disk> StateStore<RT, D> {
             return Ok(());
         }
         let mut changes = Vec::new();
-        let touched = self.state.take_journal();
-        for row in touched.into_iter().filter(|_| self.disk.keeps_rows()) {
+        for row in self.state.take_journal() {
             let key = codec::row_key(&row);
             changes.push(match codec::row_value(&self.state, &row) {
                 Some(value) => put_row(self.generation, key, &value),
