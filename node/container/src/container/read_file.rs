@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -68,7 +69,13 @@ fn read(dir: &Path, layers: &[PathBuf], path: &Path, bytes_max: usize) -> std::i
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file = File::from(openat2(root.as_fd(), path, how)?);
+    let file = loop {
+        match openat2(root.as_fd(), path, how) {
+            // Something on the whole machine was renamed or mounted during a `..` (openat2(2)).
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            opened => break File::from(opened?),
+        }
+    };
     if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("it is not a regular file"));
     }

@@ -1,5 +1,8 @@
 //! Taking files out of containers that have exited.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::world::{World, id};
 
 const BYTES_MAX: usize = 100;
@@ -36,6 +39,33 @@ async fn what_a_container_wrote_is_read_when_it_has_exited() {
             world.reopen().await;
         }
     }
+    world.close().await;
+}
+
+/// The kernel gives up a `..` while anything on the machine is renamed.
+#[tokio::test(flavor = "multi_thread")]
+async fn renames_elsewhere_do_not_disturb_a_read() {
+    let world = World::open().await;
+    let _ = world.output("one", "mkdir -p /a/b && echo -n written > /a/b/result").await;
+    let dir = tempfile::tempdir().unwrap();
+    let names = [dir.path().join("one"), dir.path().join("other")];
+    std::fs::write(&names[0], "").unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let renamer = std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            std::fs::rename(&names[0], &names[1]).unwrap();
+            std::fs::rename(&names[1], &names[0]).unwrap();
+        }
+    });
+    let path = format!("{}/a/b/result", "/a/b/../..".repeat(50));
+    let mut results = Vec::new();
+    for _ in 0..20 {
+        results.push(read(&world, &path).await);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    renamer.join().unwrap();
+    assert!(results.iter().all(|result| result.as_deref() == Ok("written")), "{results:?}");
     world.close().await;
 }
 
