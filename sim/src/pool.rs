@@ -5,15 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io::{BufRead, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{BufRead, BufReader, Write};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use sim::trace::Listener;
 use sim::world::{self, Run, Scope};
@@ -165,55 +163,50 @@ pub(crate) fn work() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the jobs on all cores, and tells of each when it is over, until it is told to stop.
+/// Jobs that a worker is given ahead: it goes on while another's answer is waited for.
+const AHEAD: usize = 8;
+
+/// Runs the jobs on all cores, and tells of each when it is over, until it is told to stop. The
+/// workers are heard in turn, so the order is the same each time.
 pub(crate) fn each(
     mut jobs: impl Iterator<Item = Job>,
     mut tell: impl FnMut(Job, Answer) -> bool,
 ) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?.get();
-    let mut workers: Vec<Worker> = Vec::new();
-    for job in jobs.by_ref().take(cores) {
-        let mut worker = Worker::start()?;
-        worker.ask(job)?;
-        workers.push(worker);
+    let mut workers = Vec::new();
+    for _ in 0..cores {
+        workers.push(Worker::start()?);
     }
-    while !workers.is_empty() {
-        for index in ready(&workers)? {
-            let worker = &mut workers[index];
-            for (job, answer) in worker.hear()? {
-                if !tell(job, answer) {
-                    return Ok(());
-                }
-            }
-            if worker.asked.is_empty() {
-                match jobs.next() {
-                    Some(job) => worker.ask(job)?,
-                    None => worker.is_done = true,
-                }
+    for _ in 0..AHEAD {
+        for worker in &mut workers {
+            if let Some(job) = jobs.next() {
+                worker.ask(job)?;
             }
         }
-        workers.retain(|worker| !worker.is_done);
     }
-    Ok(())
-}
-
-/// Those that have said something.
-fn ready(workers: &[Worker]) -> anyhow::Result<Vec<usize>> {
-    let fd = |worker| PollFd::new(Worker::output(worker).as_fd(), PollFlags::POLLIN);
-    let mut fds: Vec<PollFd<'_>> = workers.iter().map(fd).collect();
-    poll(&mut fds, PollTimeout::NONE).context("waiting for runs")?;
-    let has_said = |(index, fd): (usize, &PollFd<'_>)| fd.any().unwrap_or(true).then_some(index);
-    Ok(fds.iter().enumerate().filter_map(has_said).collect())
+    loop {
+        let mut is_idle = true;
+        for worker in &mut workers {
+            let Some((job, answer)) = worker.hear()? else { continue };
+            is_idle = false;
+            if !tell(job, answer) {
+                return Ok(());
+            }
+            if let Some(job) = jobs.next() {
+                worker.ask(job)?;
+            }
+        }
+        if is_idle {
+            return Ok(());
+        }
+    }
 }
 
 struct Worker {
     child: Child,
     input: ChildStdin,
-    output: ChildStdout,
-    /// What it has said of its next line.
-    said: Vec<u8>,
+    output: BufReader<ChildStdout>,
     asked: VecDeque<Job>,
-    is_done: bool,
 }
 
 impl Worker {
@@ -228,41 +221,31 @@ impl Worker {
         let input = child.stdin.take().context("a child's input was asked for and is missing")?;
         let output =
             child.stdout.take().context("a child's output was asked for and is missing")?;
-        let (said, asked) = (Vec::new(), VecDeque::new());
-        Ok(Self { child, input, output, said, asked, is_done: false })
-    }
-
-    fn output(&self) -> &ChildStdout {
-        &self.output
+        Ok(Self { child, input, output: BufReader::new(output), asked: VecDeque::new() })
     }
 
     fn ask(&mut self, job: Job) -> anyhow::Result<()> {
-        writeln!(self.input, "{}", job.arguments()).context("asking for a run")?;
         self.asked.push_back(job);
-        Ok(())
+        let job = self.asked.back().context("it was just put there")?;
+        writeln!(self.input, "{}", job.arguments()).context("asking for a run")
     }
 
-    /// The answers that have come. One that has ended instead is replaced.
-    fn hear(&mut self) -> anyhow::Result<Vec<(Job, Answer)>> {
-        let mut bytes = [0; 64 << 10];
-        let count = self.output.read(&mut bytes).context("hearing of a run")?;
-        self.said.extend_from_slice(&bytes[..count]);
-        let mut answers = Vec::new();
-        while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.said.drain(..=end).collect();
-            let job = self.asked.pop_front().context("a run that nobody asked for")?;
-            answers.push((job, serde_json::from_slice(&line)?));
+    /// The answer to what was asked first. A worker that has ended instead is replaced.
+    fn hear(&mut self) -> anyhow::Result<Option<(Job, Answer)>> {
+        let Some(job) = self.asked.pop_front() else { return Ok(None) };
+        let mut line = String::new();
+        self.output.read_line(&mut line).context("hearing of a run")?;
+        if line.ends_with('\n') {
+            return Ok(Some((job, serde_json::from_str(&line)?)));
         }
-        if count == 0 {
-            let status = self.child.wait()?;
-            let asked = std::mem::take(&mut self.asked);
-            *self = Self::start()?;
-            for job in asked {
-                let answer = Answer::failed(&job, "a run ends", format!("its process: {status}"));
-                answers.push((job, answer));
-            }
+        let status = self.child.wait()?;
+        let asked = std::mem::take(&mut self.asked);
+        *self = Self::start()?;
+        for job in asked {
+            self.ask(job)?;
         }
-        Ok(answers)
+        let answer = Answer::failed(&job, "a run ends", format!("its process: {status}"));
+        Ok(Some((job, answer)))
     }
 }
 
