@@ -287,8 +287,8 @@ fn answer(
 
 /// Puts what is worth a line of the story into the trace.
 fn tell(request: &PeerRequest, response: &PeerResponse) {
-    if matches!(response, PeerResponse::Failed(_)) {
-        runtime::event("request_failed", &[]);
+    if let PeerResponse::Failed(reason) = response {
+        runtime::event_with("request_failed", &[], || reason.clone());
     }
     if let PeerResponse::Vote(voted) = response {
         let (names, ballot) = match request {
