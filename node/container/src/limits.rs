@@ -17,12 +17,19 @@ pub const CONTAINER_PORTS_MAX: usize = 64;
 /// State changes kept for a slow subscriber before it is told that it lagged.
 pub const EVENTS_MAX: usize = 1024;
 
-/// Requests waiting for one shim.
-/// One start, one stop and one follower's wake-up are the ordinary load.
+/// Words waiting for one shim: signals, notes of processes, lines for the log.
 pub const SHIM_REQUESTS_MAX: usize = 16;
 
-/// Nodes connected to one shim at a time: the owner, and a successor that overlaps it.
-pub const SHIM_CLIENTS_MAX: usize = 4;
+/// Connections to one shim at a time: of the owner, of a successor that overlaps it, and one for
+/// each process that is being started; what is more waits.
+pub const SHIM_CLIENTS_MAX: usize = 16;
+
+/// Processes of one container that its shim remembers. A recipe has tens; a monitor's runs are
+/// forgotten as soon as they are over.
+pub const PROCESSES_MAX: usize = 1024;
+
+/// Bytes of a process's name within its container: a place in a recipe of 64 levels.
+pub const PROCESS_NAME_BYTES_MAX: usize = 256;
 
 /// Bytes of one message between node, shim and init.
 /// Linux caps a process's arguments and environment at 2 MiB by default; the larger part of

@@ -70,6 +70,22 @@ pub enum Error {
         /// The failing step and the kernel's answer.
         reason: String,
     },
+    /// A process of this name was started in the container before.
+    #[error("container {id} has a process {name:?} already")]
+    ProcessExists {
+        /// The container.
+        id: ContainerId,
+        /// The name.
+        name: String,
+    },
+    /// No process of this name was started in the container, or it is forgotten.
+    #[error("container {id} has no process {name:?}")]
+    NoProcess {
+        /// The container.
+        id: ContainerId,
+        /// The name.
+        name: String,
+    },
     /// The process could not be started in the container.
     #[error("start container {id}: {reason}")]
     Start {

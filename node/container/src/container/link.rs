@@ -4,7 +4,9 @@
 //! The end of the connection is the container's end: then the exit record says how, and if
 //! there is none, the shim was killed, and everything in the container with it.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,16 +15,17 @@ use nix::libc;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc};
 
 use super::cgroup::Cgroups;
 use super::error::{Context as _, Error, Result};
-use super::logs::LogPosition;
+use super::process::ProcessState;
 use super::runtime::{AbortOnDrop, Container, Event, Inner, Shim, blocking, lock};
-use super::shim::protocol::{FromShim, Running, ToShim};
-use super::spec::{ContainerId, ContainerState, Exit, ExitStatus, Process};
-use super::state::{Files, now_ms, read_json};
-use crate::limits::{SHIM_MESSAGE_BYTES_MAX, SHIM_REQUESTS_MAX};
+use super::shim::packet::receive_line;
+use super::shim::protocol::{FromShim, ToShim};
+use super::spec::{ContainerId, ContainerState, Exit, ExitStatus};
+use super::state::{Files, SOCKET, now_ms, read_json};
+use crate::limits::{SHIM_REPLY_WAIT_MAX, SHIM_REQUESTS_MAX};
 
 /// A connection before anyone else uses it.
 #[derive(Debug)]
@@ -110,37 +113,12 @@ impl ShimProcess {
 
 /// How verbs speak to a running shim.
 #[derive(Clone, Debug)]
-pub(super) struct ShimLink(mpsc::Sender<Request>);
-
-#[derive(Debug)]
-enum Request {
-    Start(Box<Process>, oneshot::Sender<std::result::Result<Running, String>>),
-    Tell(ToShim),
-}
+pub(super) struct ShimLink(mpsc::Sender<ToShim>);
 
 impl ShimLink {
-    /// Waits for the answer; `None` if the shim went away instead.
-    pub(super) async fn start(
-        &self,
-        process: Process,
-    ) -> Option<std::result::Result<Running, String>> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(Request::Start(Box::new(process), answer)).await.ok()?;
-        answered.await.ok()
-    }
-
-    /// If the shim is gone, so is whom to signal.
-    pub(super) async fn signal(&self, signal: i32) {
-        let _ = self.0.send(Request::Tell(ToShim::Signal(signal))).await;
-    }
-
-    pub(super) async fn kill(&self) {
-        let _ = self.0.send(Request::Tell(ToShim::Kill)).await;
-    }
-
-    /// Wakes the container's followers when its log reaches beyond `position`.
-    pub(super) async fn await_log(&self, position: LogPosition) {
-        let _ = self.0.send(Request::Tell(ToShim::AwaitLog(position))).await;
+    /// Says something that has no answer. If the shim is gone, so is all that it could be about.
+    pub(super) async fn tell(&self, message: ToShim) {
+        let _ = self.0.send(message).await;
     }
 }
 
@@ -159,7 +137,6 @@ pub(super) fn watch(
         files: container.files.clone(),
         cgroups: Arc::clone(&inner.cgroups),
         events: inner.events.clone(),
-        starting: None,
     };
     let task = tokio::spawn(watcher.run(connection, received, child));
     *lock(&container.link) = Some(ShimLink(requests));
@@ -173,14 +150,13 @@ struct Watcher {
     files: Files,
     cgroups: Arc<Cgroups>,
     events: broadcast::Sender<Event>,
-    starting: Option<oneshot::Sender<std::result::Result<Running, String>>>,
 }
 
 impl Watcher {
     async fn run(
-        mut self,
+        self,
         mut connection: Connection,
-        mut requests: mpsc::Receiver<Request>,
+        mut requests: mpsc::Receiver<ToShim>,
         child: Option<ShimProcess>,
     ) {
         loop {
@@ -189,15 +165,13 @@ impl Watcher {
                     Some(message) => self.heard(message),
                     None => break,
                 },
-                Some(request) = requests.recv() => {
-                    if self.asked(&mut connection, request).await.is_err() {
+                Some(message) = requests.recv() => {
+                    if connection.send(&message).await.is_err() {
                         break;
                     }
                 }
             }
         }
-        // Whoever waits for a start is told by the drop of its sender.
-        self.starting = None;
         if let Some(child) = child {
             child.reap().await;
         }
@@ -205,46 +179,30 @@ impl Watcher {
         self.set(ContainerState::Exited(exit));
     }
 
-    fn heard(&mut self, message: FromShim) {
+    fn heard(&self, message: FromShim) {
+        let Some(container) = self.container.upgrade() else { return };
         match message {
-            FromShim::Started(running) => {
-                self.set(running_state(running));
-                self.answer(Ok(running));
-            }
-            FromShim::StartFailed(reason) => self.answer(Err(reason)),
-            FromShim::LogEnd(position) => {
-                if let Some(container) = self.container.upgrade() {
-                    container.log_end.send_replace(position);
+            FromShim::Process { name, state } => {
+                if let ProcessState::Running { pid, since_ms } = state
+                    && *container.state.borrow() == Some(ContainerState::Created)
+                {
+                    self.set(ContainerState::Running { pid, since_ms });
                 }
+                container.processes.send_modify(|processes| {
+                    processes.insert(name, state);
+                });
             }
-            // Asked for only while a container is made or adopted.
+            FromShim::LogEnd(position) => {
+                container.log_end.send_replace(position);
+            }
+            // Asked for only while a container is made or adopted, or on another connection.
             FromShim::Namespaces { .. }
             | FromShim::Created
             | FromShim::Failed(_)
-            | FromShim::Status { .. } => {}
-        }
-    }
-
-    fn answer(&mut self, result: std::result::Result<Running, String>) {
-        if let Some(starting) = self.starting.take() {
-            // Whoever asked may have stopped waiting; the state tells the rest.
-            let _ = starting.send(result);
-        }
-    }
-
-    async fn asked(&mut self, connection: &mut Connection, request: Request) -> Result<()> {
-        match request {
-            Request::Tell(message) => connection.send(&message).await,
-            Request::Start(process, answer) => {
-                let message = ToShim::Start(*process);
-                let bytes = serde_json::to_vec(&message).map_or(usize::MAX, |json| json.len());
-                if bytes >= SHIM_MESSAGE_BYTES_MAX {
-                    let _ = answer.send(Err("arguments and environment are too long".to_owned()));
-                    return Ok(());
-                }
-                self.starting = Some(answer);
-                connection.send(&message).await
-            }
+            | FromShim::Status { .. }
+            | FromShim::Launched
+            | FromShim::LaunchFailed(_)
+            | FromShim::Exists => {}
         }
     }
 
@@ -263,8 +221,22 @@ impl Watcher {
     }
 }
 
-pub(super) fn running_state(running: Running) -> ContainerState {
-    ContainerState::Running { pid: running.pid, since_ms: running.since_ms }
+/// Connects to the shim of a container by way of its directory's descriptor, as a socket's path
+/// has 108 bytes (unix(7)).
+pub(super) fn connect(files: &Files) -> std::io::Result<StdUnixStream> {
+    let dir = OwnedFd::from(File::open(&files.dir)?);
+    StdUnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
+}
+
+/// Asks one thing on a connection of its own, and returns the answer with the descriptors that
+/// come along. Blocks until it is there.
+pub(super) fn ask(files: &Files, message: &ToShim) -> std::io::Result<(FromShim, Vec<OwnedFd>)> {
+    let mut stream = connect(files)?;
+    stream.set_read_timeout(Some(SHIM_REPLY_WAIT_MAX))?;
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    receive_line(&stream)?.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Reads the exit record of a container without a shim.

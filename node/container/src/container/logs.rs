@@ -2,8 +2,8 @@
 //!
 //! The shim appends records to numbered segment files and drops the oldest; readers open the
 //! files themselves, so that a slow or dead reader costs the app nothing.
-//! A record is a 12 byte head (nanoseconds since the Unix epoch as u64, stream as u8, zero,
-//! length as u16; little endian) and the line's bytes.
+//! A record is a 12 byte head (nanoseconds since the Unix epoch as u64, stream as u8, length of
+//! the source as u8, length of the line as u16; little endian), the source and the line's bytes.
 //!
 //! What it never does: interpret the text, or wait for a reader.
 
@@ -34,6 +34,8 @@ pub struct LogLine {
     pub at_ns: u64,
     /// Where it came from.
     pub stream: LogStream,
+    /// As of what it was written, such as `APP/PROC/WEB`; empty where nobody said.
+    pub source: String,
     /// Its bytes, 1 to 61440; UTF-8 only if the app writes UTF-8.
     pub text: Vec<u8>,
 }
@@ -143,17 +145,25 @@ impl LogWriter {
     pub(super) fn create(dir: &Path, bytes_max: u64) -> io::Result<Self> {
         let dir = dir.to_owned();
         let file = File::create_new(segment_path(&dir, 0))?;
-        let line_bytes_max = u64::try_from(HEAD_BYTES + LOG_LINE_BYTES_MAX)
+        let record_bytes_max = HEAD_BYTES + usize::from(u8::MAX) + LOG_LINE_BYTES_MAX;
+        let line_bytes_max = u64::try_from(record_bytes_max)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let segment_bytes_max = (bytes_max / LOG_SEGMENTS_MAX).max(line_bytes_max);
         Ok(Self { dir, file, end: LogPosition::START, segment_bytes_max, batch: Vec::new() })
     }
 
     /// Adds a line; it is in the file after the next [`Self::write`].
-    pub(super) fn push(&mut self, at_ns: u64, stream: LogStream, text: &[u8]) -> io::Result<()> {
-        let length = u16::try_from(text.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "log line too long"))?;
-        let bytes = (self.batch.len() + HEAD_BYTES + text.len()) as u64;
+    pub(super) fn push(
+        &mut self,
+        at_ns: u64,
+        stream: LogStream,
+        source: &str,
+        text: &[u8],
+    ) -> io::Result<()> {
+        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "log line too long");
+        let length = u16::try_from(text.len()).map_err(too_long)?;
+        let source_length = u8::try_from(source.len()).map_err(too_long)?;
+        let bytes = (self.batch.len() + HEAD_BYTES + source.len() + text.len()) as u64;
         if self.end.offset + bytes > self.segment_bytes_max {
             self.write()?;
             if self.end.offset > 0 {
@@ -161,8 +171,9 @@ impl LogWriter {
             }
         }
         self.batch.extend_from_slice(&at_ns.to_le_bytes());
-        self.batch.extend_from_slice(&[u8::from(stream == LogStream::Stderr), 0]);
+        self.batch.extend_from_slice(&[u8::from(stream == LogStream::Stderr), source_length]);
         self.batch.extend_from_slice(&length.to_le_bytes());
+        self.batch.extend_from_slice(source.as_bytes());
         self.batch.extend_from_slice(text);
         Ok(())
     }
@@ -263,13 +274,15 @@ fn decode(bytes: &[u8], lines_max: usize, lines: &mut Vec<LogLine>) -> u64 {
     let mut rest = bytes;
     while lines.len() < lines_max {
         let Some((head, body)) = rest.split_first_chunk::<HEAD_BYTES>() else { break };
-        let [t0, t1, t2, t3, t4, t5, t6, t7, stream, _, l0, l1] = *head;
+        let [t0, t1, t2, t3, t4, t5, t6, t7, stream, s0, l0, l1] = *head;
+        let Some((source, body)) = body.split_at_checked(s0.into()) else { break };
         let Some((text, after)) = body.split_at_checked(u16::from_le_bytes([l0, l1]).into()) else {
             break;
         };
         lines.push(LogLine {
             at_ns: u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
             stream: if stream == 1 { LogStream::Stderr } else { LogStream::Stdout },
+            source: String::from_utf8_lossy(source).into_owned(),
             text: text.to_vec(),
         });
         rest = after;
@@ -324,15 +337,21 @@ mod tests {
     fn a_reader_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogWriter::create(dir.path(), 1 << 20).unwrap();
-        log.push(1, LogStream::Stdout, b"one").unwrap();
-        log.push(2, LogStream::Stderr, b"two").unwrap();
+        log.push(1, LogStream::Stdout, "APP", b"one").unwrap();
+        log.push(2, LogStream::Stderr, "", b"two").unwrap();
         log.write().unwrap();
         let first = read(dir.path(), LogPosition::START, 1).unwrap();
         assert_eq!(texts(&first), ["one"]);
+        assert_eq!(first.lines[0].source, "APP");
         let second = read(dir.path(), first.next, 10).unwrap();
         assert_eq!(
             second.lines,
-            [LogLine { at_ns: 2, stream: LogStream::Stderr, text: b"two".to_vec() }]
+            [LogLine {
+                at_ns: 2,
+                stream: LogStream::Stderr,
+                source: String::new(),
+                text: b"two".to_vec()
+            }]
         );
         assert_eq!(second.next, log.end());
         let third = read(dir.path(), second.next, 10).unwrap();
@@ -345,7 +364,7 @@ mod tests {
         let mut log = LogWriter::create(dir.path(), 400_000).unwrap();
         for number in 0..5000_u64 {
             let line = format!("{number:0>1000}");
-            log.push(number, LogStream::Stdout, line.as_bytes()).unwrap();
+            log.push(number, LogStream::Stdout, "APP", line.as_bytes()).unwrap();
             log.write().unwrap();
         }
         let kept: u64 =

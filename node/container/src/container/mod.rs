@@ -1,7 +1,8 @@
 //! Containers: one verb or concern a file.
 //!
 //! Reading order: [`spec`] says what a container is; [`create`], [`run`], [`stop`] are the verbs
-//! of its life, and [`read_file`] takes a file out of it, and
+//! of its life, [`process`] says what may run in it, [`probe`] speaks to what does, and
+//! [`read_file`] takes a file out of it, and
 //! [`recover`] finds it again after the node's own death; [`cgroup`],
 //! [`network`] and [`limits`] are what it is made of on the node's side; [`shim`] is the small
 //! re-executed program on the other side, which builds the namespaces and outlives the node.
@@ -16,6 +17,8 @@ mod limits;
 mod link;
 mod logs;
 mod network;
+mod probe;
+mod process;
 mod read_file;
 mod recover;
 mod run;
@@ -29,8 +32,8 @@ pub use error::{Error, Result};
 pub use limits::Limits;
 pub use logs::{LogBatch, LogLine, LogPosition, LogStream};
 pub use network::Subnet;
+pub use process::{Ends, Launch, Process, ProcessExit, ProcessState, Program, Stdio};
 pub use runtime::{Event, Events, Runtime, RuntimeConfig, Shim};
 pub use spec::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, ExitStatus, PortMapping,
-    Process, Stats,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, ExitStatus, PortMapping, Stats,
 };

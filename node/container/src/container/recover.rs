@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,12 +24,12 @@ use tokio::sync::broadcast;
 
 use super::cgroup::Cgroups;
 use super::error::{Context as _, Error, Result};
-use super::link::{Connection, exit_of, running_state, watch};
+use super::link::{Connection, connect, exit_of, watch};
 use super::network::{HostPort, Network};
 use super::runtime::{
     Container, IDS_PER_CONTAINER, Inner, Runtime, RuntimeConfig, Table, blocking, lock,
 };
-use super::shim::protocol::{FromShim, ToShim};
+use super::shim::protocol::{FromShim, Running, ToShim};
 use super::shim::{pidfd, whole_file_lock};
 use super::spec::ContainerState;
 use super::state::{Files, Phase, Record};
@@ -166,15 +166,15 @@ impl Inner {
         let id = &container.record.spec.id;
         let asked = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, ask(&container.files));
         match asked.await {
-            Ok(Some((connection, state))) => {
-                if let ContainerState::Running { pid, .. } = state {
-                    container.hold_namespace(pid);
-                }
-                container.state.send_replace(Some(state));
+            Ok(Some((connection, FromShim::Status { init_pid, first, processes }))) => {
+                container.hold_namespace(init_pid);
+                let running = |Running { pid, since_ms }| ContainerState::Running { pid, since_ms };
+                container.state.send_replace(Some(first.map_or(ContainerState::Created, running)));
+                container.processes.send_replace(processes);
                 watch(self, container, connection, None);
             }
-            // Dead, or not answering, which nobody could live with.
-            Ok(None) | Err(_) => {
+            // Dead, or not answering, or saying something else, which nobody could live with.
+            Ok(Some(_) | None) | Err(_) => {
                 let files = container.files.clone();
                 let _lock = blocking(move || kill_shim(&files)).await?;
                 let exit = exit_of(&container.files, &self.cgroups, id);
@@ -196,15 +196,13 @@ impl Inner {
 }
 
 /// Connects to a shim and asks how its container is; `None` if nobody is there.
-async fn ask(files: &Files) -> Option<(Connection, ContainerState)> {
-    // By way of its directory's descriptor: a socket's path has 108 bytes (unix(7)).
-    let dir = OwnedFd::from(File::open(&files.dir).ok()?);
-    let name = files.socket();
-    let path = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), name.file_name()?.to_str()?);
-    let mut connection = Connection::new(UnixStream::connect(path).await.ok()?);
+async fn ask(files: &Files) -> Option<(Connection, FromShim)> {
+    let stream = connect(files).ok()?;
+    stream.set_nonblocking(true).ok()?;
+    let mut connection = Connection::new(UnixStream::from_std(stream).ok()?);
     connection.send(&ToShim::Status).await.ok()?;
-    let FromShim::Status { running } = connection.receive().await? else { return None };
-    Some((connection, running.map_or(ContainerState::Created, running_state)))
+    let status = connection.receive().await?;
+    Some((connection, status))
 }
 
 /// Makes sure that no shim is, or comes to be, at work in a container's directory: kills the

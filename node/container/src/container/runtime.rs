@@ -1,7 +1,7 @@
 //! The node's handle on its containers: configuration, the table of what there is, and the
 //! changes that subscribers see.
 //!
-//! The verbs are in `create`, `run`, `stop` and `recover`.
+//! The verbs are in `create`, `run`, `stop`, `recover` and others of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -20,9 +20,11 @@ use super::error::{Error, Result};
 use super::link::ShimLink;
 use super::logs::{LogBatch, LogPosition, read};
 use super::network::{HostPort, Network, Subnet};
+use super::process::ProcessState;
 use super::shim;
+use super::shim::protocol::ToShim;
 use super::spec::{ContainerId, ContainerInfo, ContainerState, PortMapping, Stats};
-use super::state::{Files, Record};
+use super::state::{Files, Phase, Record};
 
 /// Ids of one container, as many as there are 16 bit ids: what images use.
 pub(super) const IDS_PER_CONTAINER: u32 = 65_536;
@@ -143,6 +145,10 @@ pub(super) struct Container {
     pub present: tokio::sync::Mutex<bool>,
     /// `None` until it is made.
     pub state: watch::Sender<Option<ContainerState>>,
+    /// Every process that was started and not forgotten, by name, as the shim told last.
+    pub processes: watch::Sender<BTreeMap<String, ProcessState>>,
+    /// The caller's notes, as they are now: the record has those of its beginning.
+    pub labels: Mutex<BTreeMap<String, String>>,
     /// Sent again whenever its log may have grown.
     pub log_end: watch::Sender<LogPosition>,
     pub link: Mutex<Option<ShimLink>>,
@@ -156,6 +162,8 @@ pub(super) struct Container {
 impl Container {
     pub(super) fn new(record: Record, files: Files, ports: Vec<HostPort>) -> Self {
         Self {
+            labels: Mutex::new(record.spec.labels.clone()),
+            processes: watch::Sender::default(),
             record,
             files,
             _ports: ports,
@@ -182,7 +190,7 @@ impl Container {
             address: self.record.address,
             ports: self.record.ports.clone(),
             id_base: self.record.id_base,
-            labels: self.record.spec.labels.clone(),
+            labels: lock(&self.labels).clone(),
         })
     }
 
@@ -247,6 +255,27 @@ impl Runtime {
     /// Every container, by id; those being made are not shown yet.
     pub fn list(&self) -> Vec<ContainerInfo> {
         lock(&self.0.table).containers.values().filter_map(|c| c.info()).collect()
+    }
+
+    /// Keeps a note with a container in place of any other of that name; it is on disk when this
+    /// returns, as far as the node's own death goes.
+    pub async fn set_label(&self, id: &ContainerId, name: &str, value: &str) -> Result<()> {
+        let container = self.0.find(id)?;
+        let (name, value) = (name.to_owned(), value.to_owned());
+        // Nobody takes it away meanwhile, or writes another one's notes over these.
+        let present = container.present.lock().await;
+        if !*present {
+            return Err(Error::NotFound(id.clone()));
+        }
+        let written = Arc::clone(&container);
+        blocking(move || {
+            let mut record = Record { phase: Phase::Created, ..written.record.clone() };
+            let mut labels = lock(&written.labels);
+            labels.insert(name, value);
+            record.spec.labels.clone_from(&labels);
+            written.files.write_record(&record)
+        })
+        .await
     }
 
     /// One container.
@@ -328,7 +357,7 @@ impl Container {
             }
             from = batch.next;
             if let Some(link) = self.link() {
-                link.await_log(from).await;
+                link.tell(ToShim::AwaitLog(from)).await;
             }
             tokio::select! {
                 _ = state.changed() => {}

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::limits::Limits;
-use crate::limits::{
-    CONTAINER_ID_BYTES_MAX, CONTAINER_PORTS_MAX, LAYERS_MAX, SHIM_MESSAGE_BYTES_MAX,
-};
+use crate::limits::{CONTAINER_ID_BYTES_MAX, CONTAINER_PORTS_MAX, LAYERS_MAX};
 
 /// Names one container on this machine; also the name of its directory and its cgroups.
 ///
@@ -123,50 +121,6 @@ impl ContainerSpec {
     }
 }
 
-/// A process to be started in a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// The program and its arguments; a program without a slash is looked up in `PATH`.
-    pub args: Vec<String>,
-    /// The environment; a later entry of a name overrides an earlier one.
-    /// PATH, USER and HOME are filled in where missing, and nothing else is added.
-    pub env: Vec<(String, String)>,
-    /// `""` (root), `uid`, `name`, `uid:gid`, `name:group` and so on, looked up in the image's
-    /// own `/etc/passwd` and `/etc/group`; numbers need no entry there.
-    pub user: String,
-    /// Where it starts; made (mode 0755, owned by the user) if missing.
-    /// `None` is the user's home, or `/` where the home is missing.
-    pub working_dir: Option<String>,
-    /// Open files at a time; `None` leaves the node's own limit.
-    pub nofile: Option<u64>,
-}
-
-impl Process {
-    pub(super) fn validate(&self) -> Result<()> {
-        let invalid = |reason: &str| {
-            Err(Error::Invalid { what: "process".to_owned(), reason: reason.to_owned() })
-        };
-        if self.args.first().is_none_or(String::is_empty) {
-            return invalid("it names no program");
-        }
-        let texts = || {
-            let env = self.env.iter().flat_map(|(name, value)| [name, value]);
-            self.args.iter().chain(env).chain([&self.user]).chain(&self.working_dir)
-        };
-        if texts().any(|text| text.contains('\0')) {
-            return invalid("an argument, variable, user or directory contains a zero byte");
-        }
-        if self.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
-            return invalid("a variable's name is empty or contains '='");
-        }
-        // JSON may need six bytes for one; what it really needs is checked when it is sent.
-        if texts().map(String::len).sum::<usize>() > SHIM_MESSAGE_BYTES_MAX / 2 {
-            return invalid("arguments and environment exceed 256 KiB");
-        }
-        Ok(())
-    }
-}
-
 /// A published port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMapping {
@@ -198,7 +152,7 @@ pub struct ContainerInfo {
 pub enum ContainerState {
     /// Everything is set up; no process of the app yet.
     Created,
-    /// The app's process runs.
+    /// Processes were started in it; this is the first.
     Running {
         /// Its process id on the host.
         pid: u32,
@@ -273,21 +227,5 @@ mod tests {
             assert!(ContainerId::new(bad).is_err(), "{bad:?}");
         }
         assert!(serde_json::from_str::<ContainerId>("\"../x\"").is_err());
-    }
-
-    #[test]
-    fn a_process_is_checked_before_it_is_sent() {
-        let process = |args: &[&str], env: &[(&str, &str)]| Process {
-            args: args.iter().map(|s| (*s).to_owned()).collect(),
-            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            ..Process::default()
-        };
-        assert!(process(&["/app"], &[("A", "b=c")]).validate().is_ok());
-        assert!(process(&[], &[]).validate().is_err());
-        assert!(process(&[""], &[]).validate().is_err());
-        assert!(process(&["a\0b"], &[]).validate().is_err());
-        assert!(process(&["a"], &[("", "x")]).validate().is_err());
-        assert!(process(&["a"], &[("A=", "x")]).validate().is_err());
-        assert!(process(&["a", &"x".repeat(1 << 20)], &[]).validate().is_err());
     }
 }

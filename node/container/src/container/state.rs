@@ -17,6 +17,9 @@ use super::error::{Context as _, Error, Result};
 use super::network::Attachment;
 use super::spec::{ContainerSpec, PortMapping};
 
+/// The name of the socket where a shim listens, in its container's directory.
+pub(super) const SOCKET: &str = "shim.sock";
+
 /// How far the making or unmaking got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
@@ -59,10 +62,6 @@ impl Files {
     /// Written by the shim when the container has ended.
     pub(super) fn exit(&self) -> PathBuf {
         self.dir.join("exit.json")
-    }
-    /// Where the shim listens.
-    pub(super) fn socket(&self) -> PathBuf {
-        self.dir.join("shim.sock")
     }
     /// Locked by the shim as long as it lives.
     pub(super) fn lock(&self) -> PathBuf {

@@ -10,6 +10,7 @@ use super::error::{Context as _, Error, Result};
 use super::link::ShimLink;
 use super::recover::kill_shim;
 use super::runtime::{Container, Event, Inner, Runtime, blocking, lock, to_its_end};
+use super::shim::protocol::ToShim;
 use super::spec::{ContainerId, ContainerState};
 use super::state::{Phase, Record};
 use crate::limits::EXIT_WAIT_MAX;
@@ -45,7 +46,7 @@ async fn stop(id: &ContainerId, container: &Container, grace: Duration) -> Resul
         Some(ContainerState::Created) => {}
         Some(ContainerState::Running { .. }) => {
             let ended = async {
-                link.signal(libc::SIGTERM).await;
+                link.tell(ToShim::Signal(libc::SIGTERM)).await;
                 container.exited().await;
             };
             if tokio::time::timeout(grace, ended).await.is_ok() {
@@ -60,7 +61,7 @@ async fn stop(id: &ContainerId, container: &Container, grace: Duration) -> Resul
 /// too.
 async fn end(id: &ContainerId, container: &Container, link: &ShimLink) -> Result<()> {
     let ended = async {
-        link.kill().await;
+        link.tell(ToShim::Kill).await;
         container.exited().await;
     };
     if tokio::time::timeout(EXIT_WAIT_MAX, ended).await.is_ok() {

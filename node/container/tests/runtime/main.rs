@@ -9,5 +9,6 @@ mod isolation;
 mod life;
 mod limits;
 mod network;
+mod processes;
 mod recovery;
 mod world;

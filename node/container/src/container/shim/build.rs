@@ -24,7 +24,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, getppid, pause};
 
 use super::super::logs::LogWriter;
-use super::super::state::Files;
+use super::super::state::{Files, SOCKET};
 use super::init::{self, Namespaces};
 use super::packet::{name_senders, receive, send};
 use super::protocol::{FromInit, FromShim, Setup, ToInit, ToShim};
@@ -122,7 +122,7 @@ fn prepare(reader: &mut NodeReader<'_>) -> Result<Parts> {
     let log = LogWriter::create(&files.log(), setup.log_bytes_max).context("create the log")?;
     std::env::set_current_dir(&setup.dir).context("enter the container's directory")?;
     // Relative: a socket's path has 108 bytes (unix(7)).
-    let listener = UnixListener::bind("shim.sock").context("listen on shim.sock")?;
+    let listener = UnixListener::bind(SOCKET).context("listen on shim.sock")?;
     listener.set_nonblocking(true).context("listen on shim.sock")?;
     std::env::set_current_dir("/").context("leave the container's directory")?;
     Ok(Parts { setup, files, listener, log, lock })

@@ -13,12 +13,16 @@
 mod build;
 mod eth;
 mod init;
-mod packet;
+pub(super) mod packet;
 mod privileges;
+mod processes;
+mod programs;
 pub(super) mod protocol;
 mod pump;
 mod rootfs;
+mod start;
 mod syscalls;
+mod terminal;
 mod user;
 
 use std::io;

@@ -1,7 +1,9 @@
-//! Packets between shim and init: one JSON value each, with descriptors beside it.
+//! Packets between shim and init, and lines between node and shim: one JSON value each, with
+//! descriptors beside it.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -12,9 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::syscalls::inherited;
+use crate::limits::SHIM_MESSAGE_BYTES_MAX;
 
 /// Descriptors that come with one packet.
-pub(super) const FDS_MAX: usize = 3;
+pub(super) const FDS_MAX: usize = 4;
 /// Bytes of one packet; error texts are cut to fit.
 const PACKET_BYTES_MAX: usize = 8192;
 
@@ -38,6 +41,65 @@ pub(super) fn send<T: Serialize>(socket: &OwnedFd, value: &T, fds: &[RawFd]) -> 
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Writes one line of JSON to a stream, with descriptors beside it.
+pub(super) fn send_line<T: Serialize>(
+    stream: &UnixStream,
+    value: &T,
+    fds: &[OwnedFd],
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    let fds: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &[][..] } else { &rights[..] };
+    // Short enough to go at once into a socket that nobody else writes to.
+    let sent = sendmsg::<()>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(&line)],
+        control,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    if sent == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// Reads one line of JSON from a blocking stream, and the descriptors that come with it; `None`
+/// where the other end closed it instead.
+pub(in super::super) fn receive_line<T: DeserializeOwned>(
+    stream: &UnixStream,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let (mut line, mut fds) = (Vec::new(), Vec::new());
+    loop {
+        let mut bytes = [0; PACKET_BYTES_MAX];
+        let mut iov = [IoSliceMut::new(&mut bytes)];
+        let mut control = cmsg_space!([RawFd; FDS_MAX]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(stream.as_raw_fd(), &mut iov, Some(&mut control), flags) {
+            Ok(message) => message,
+            Err(Errno::EINTR) => continue,
+            Err(e) => return Err(e.into()),
+        };
+        let length = message.bytes;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(numbers) = control {
+                #[expect(unsafe_code, reason = "descriptors arrive as numbers")]
+                // SAFETY: the kernel has just made these for us; nobody else knows of them.
+                fds.extend(numbers.into_iter().map(|fd| unsafe { inherited(fd) }));
+            }
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        line.extend_from_slice(&bytes[..length]);
+        if line.ends_with(b"\n") {
+            return Ok(Some((serde_json::from_slice(&line)?, fds)));
+        }
+        if line.len() > SHIM_MESSAGE_BYTES_MAX {
+            return Err(Errno::EMSGSIZE.into());
         }
     }
 }

@@ -4,13 +4,15 @@
 //! value per packet.
 //! A shim can be older than the node that finds it: variants are only ever added.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::logs::LogPosition;
-use super::super::spec::{ExitStatus, Process};
+use super::super::logs::{LogPosition, LogStream};
+use super::super::process::{Launch, ProcessState};
+use super::super::spec::ExitStatus;
 
 /// Everything a shim needs to know to build its container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,24 +38,32 @@ pub(in super::super) struct Setup {
 /// What the node says to the shim.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) enum ToShim {
-    /// The first message of all: build the container.
+    /// The first message of all: build the container. Who says it is told of every process.
     Setup(Box<Setup>),
     /// The network namespace has its link.
     Connected,
-    /// Answered by `Status`.
+    /// Answered by `Status`. Who says it is told of every process from then on.
     Status,
-    /// Answered by `Started` or `StartFailed`.
-    Start(Process),
+    /// Answered by `Launched`, `LaunchFailed` or `Exists`, to be asked on a connection of its own:
+    /// with the answer come our ends of the process's standard files, as descriptors.
+    Launch(Box<Launch>),
     /// Send this signal to every process of the app.
     Signal(i32),
+    /// Send this signal to a process and its group, if it runs.
+    SignalProcess { name: String, signal: i32 },
+    /// Forget a process that has ended.
+    Forget { name: String },
     /// Kill everything.
     Kill,
     /// Answered by `LogEnd` as soon as the log reaches beyond this.
     AwaitLog(LogPosition),
+    /// Add a line to the log.
+    Log { at_ns: u64, stream: LogStream, source: String, text: String },
 }
 
 /// What the shim says to the node.
-/// When it closes the connection, the container has ended and `exit.json` says how.
+/// When it closes the connection of a `Setup` or `Status`, the container has ended and `exit.json`
+/// says how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) enum FromShim {
     /// This process holds the new network namespace, until `Connected`.
@@ -64,16 +74,27 @@ pub(in super::super) enum FromShim {
     Created,
     /// It could not be built; the shim is gone.
     Failed(String),
-    /// Whether the app's process was started, and when.
     Status {
-        running: Option<Running>,
+        /// The container's init, on the host.
+        init_pid: u32,
+        /// The first process that was started, whether it still runs or not.
+        first: Option<Running>,
+        /// All that are remembered.
+        processes: BTreeMap<String, ProcessState>,
     },
-    Started(Running),
-    StartFailed(String),
+    Launched,
+    LaunchFailed(String),
+    /// A process of that name was started before.
+    Exists,
+    /// A process was started, or has ended.
+    Process {
+        name: String,
+        state: ProcessState,
+    },
     LogEnd(LogPosition),
 }
 
-/// The app's main process.
+/// The first process of the app.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Running {
     /// On the host.
@@ -88,9 +109,15 @@ pub(super) enum ToInit {
     Go,
     /// You have an `eth0`: go on.
     Connected,
-    /// Three descriptors come along: a file with the process as JSON, and its two outputs.
+    /// A file with the `Launch` as JSON comes along, and unless it is to have a terminal or
+    /// nothing, its two outputs and perhaps its input. Answered before the next is looked at.
     Start,
+    /// To every process.
     Signal(i32),
+    SignalProcess {
+        name: String,
+        signal: i32,
+    },
 }
 
 /// What the container's init says to the shim.
@@ -99,11 +126,16 @@ pub(super) enum FromInit {
     /// The container is built.
     Ready,
     Failed(String),
+    /// The master side of the new process's terminal comes along.
+    Terminal,
     /// Said by the new process itself, before it becomes the app: the kernel tells the
     /// receiver its process id.
     Spawned,
     Started,
     StartFailed(String),
-    /// The app's main process ended.
-    Exited(ExitStatus),
+    /// A process that was started has ended.
+    Exited {
+        name: String,
+        status: ExitStatus,
+    },
 }
