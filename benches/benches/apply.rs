@@ -58,6 +58,7 @@ fn apply(criterion: &mut Criterion) {
         key: new_key.clone(),
         instance: new_instance.clone(),
         net_info: net_info(),
+        routable: true,
     };
 
     let mut group = criterion.benchmark_group("apply");

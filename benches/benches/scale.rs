@@ -38,7 +38,12 @@ fn main() {
     let starts: Vec<Command> = cluster
         .claimed()
         .into_iter()
-        .map(|(key, instance)| Command::StartLrp { key, instance, net_info: net_info() })
+        .map(|(key, instance)| Command::StartLrp {
+            key,
+            instance,
+            net_info: net_info(),
+            routable: true,
+        })
         .collect();
     let took = apply_all(&mut cluster, &starts, |_| {});
     rate("StartLrp in memory", starts.len(), took);

@@ -76,7 +76,12 @@ impl Cluster {
         self.propose(vec![Command::PlaceLrp { process_guid, index, cell_id }]);
         let row = self.state.actual_lrp(&id).expect("it was desired");
         let (key, instance) = (row.key.clone(), row.instance().expect("it was placed").clone());
-        self.propose(vec![Command::StartLrp { key, instance, net_info: net_info() }]);
+        self.propose(vec![Command::StartLrp {
+            key,
+            instance,
+            net_info: net_info(),
+            routable: true,
+        }]);
     }
 
     /// Turns are taken and applied until nothing more can be placed. Returns how long the turns
@@ -155,7 +160,7 @@ impl Cluster {
     fn start_all(&mut self) {
         for (key, instance) in self.claimed() {
             let net_info = net_info();
-            self.propose(vec![Command::StartLrp { key, instance, net_info }]);
+            self.propose(vec![Command::StartLrp { key, instance, net_info, routable: true }]);
         }
     }
 

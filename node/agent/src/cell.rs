@@ -109,7 +109,8 @@ impl Begun {
                     reason: "the node ended while making it".to_owned(),
                     retryable: true,
                 }),
-                there @ (Container::Running { .. }
+                there @ (Container::Starting
+                | Container::Running { .. }
                 | Container::Exited { .. }
                 | Container::Failed { .. }
                 | Container::Stopping) => there,

@@ -40,8 +40,14 @@ pub enum Handle {
 pub enum Container {
     /// The image is fetched or the container is made; also while it only waits its turn.
     Preparing,
+    /// It is made, and something of the user's may run in it: its setup, or an app that is not
+    /// healthy yet.
+    Starting,
+    /// It is healthy.
     Running {
         net_info: NetInfo,
+        /// Whether its readiness checks pass.
+        routable: bool,
     },
     /// Its process has ended.
     Exited {
@@ -149,7 +155,7 @@ impl<'a> Records<'a> {
 fn end(handle: &Handle, container: &Container) -> Option<CellAction> {
     let handle = handle.clone();
     match container {
-        Container::Running { .. } => Some(CellAction::Stop { handle }),
+        Container::Starting | Container::Running { .. } => Some(CellAction::Stop { handle }),
         Container::Stopping => None,
         Container::Preparing | Container::Exited { .. } | Container::Failed { .. } => {
             Some(CellAction::Destroy { handle })
@@ -185,19 +191,22 @@ fn lrp(
             }
             None => remove(),
         },
-        Some(Container::Preparing | Container::Stopping) => None,
-        Some(Container::Running { net_info }) => {
-            let is_known = match &row.state {
-                ActualState::Running { net_info: known, .. } => known == net_info,
-                ActualState::Claimed { .. }
-                | ActualState::Unclaimed { .. }
-                | ActualState::Crashed => false,
-            };
+        Some(Container::Preparing | Container::Starting | Container::Stopping) => None,
+        Some(Container::Running { net_info, routable }) => {
+            let routable = *routable;
+            let is_known = row.routable == routable
+                && match &row.state {
+                    ActualState::Running { net_info: known, .. } => known == net_info,
+                    ActualState::Claimed { .. }
+                    | ActualState::Unclaimed { .. }
+                    | ActualState::Crashed => false,
+                };
             // The start of a copy means nothing: the ordinary row is another instance's.
             let is_to_be_told = row.presence == Presence::Ordinary && !is_known;
             let net_info = net_info.clone();
             is_to_be_told.then(|| {
-                CellAction::Report(Command::StartLrp { key: key(), instance: instance(), net_info })
+                let (key, instance) = (key(), instance());
+                CellAction::Report(Command::StartLrp { key, instance, net_info, routable })
             })
         }
         Some(Container::Exited { .. }) if mutant!("crash-unreported") => None,
@@ -238,7 +247,10 @@ fn task(me: &CellId, task: &Arc<Task>, observed: &Observed) -> Option<CellAction
             complete(true, reason.clone(), reason)
         }
         (TaskState::Running { .. }, Some(container)) => match container {
-            Container::Preparing | Container::Running { .. } | Container::Stopping => None,
+            Container::Preparing
+            | Container::Starting
+            | Container::Running { .. }
+            | Container::Stopping => None,
             Container::Exited { failed: false, result, .. } => {
                 complete(false, String::new(), result.clone())
             }

@@ -35,9 +35,13 @@ fn show(action: &CellAction) -> String {
             assert_eq!(*handle, Handle::Task(task.task_guid.clone()));
             format!("create {handle}")
         }
-        CellAction::Report(Command::StartLrp { key, instance, net_info }) => format!(
-            "report: {}/{} runs as {} at {}",
-            key.process_guid, key.index, instance.instance_guid, net_info.instance_address
+        CellAction::Report(Command::StartLrp { key, instance, net_info, routable }) => format!(
+            "report: {}/{} runs as {} at {}{}",
+            key.process_guid,
+            key.index,
+            instance.instance_guid,
+            net_info.instance_address,
+            if *routable { "" } else { ", not ready" }
         ),
         CellAction::Report(Command::CrashLrp { key, instance, reason }) => format!(
             "report: {}/{} crashed as {}: {reason}",
@@ -73,16 +77,19 @@ fn only(handle: Handle, container: Container) -> Observed {
 }
 
 /// A container of each kind.
-fn each(handle: &Handle) -> [(&'static str, Observed); 8] {
+fn each(handle: &Handle) -> [(&'static str, Observed); 10] {
     let ended = |failed: bool, reason: &str| {
         let (reason, result) = (reason.to_owned(), "42".to_owned());
         Container::Exited { failed, reason, result }
     };
+    let running = |n, routable| Container::Running { net_info: net_info(n), routable };
     let not_made = |retryable| Container::Failed { reason: "no such image".to_owned(), retryable };
     [
         ("preparing", Container::Preparing),
-        ("running at 10.88.0.1", Container::Running { net_info: net_info(1) }),
-        ("running at 10.88.0.2", Container::Running { net_info: net_info(2) }),
+        ("starting", Container::Starting),
+        ("running at 10.88.0.1", running(1, true)),
+        ("running at 10.88.0.2", running(2, true)),
+        ("running, not ready", running(1, false)),
         ("stopping", Container::Stopping),
         ("succeeded", ended(false, "Exited with status 0")),
         ("failed", ended(true, "Exited with status 1")),
@@ -105,8 +112,10 @@ fn a_claimed_instance_is_made_and_told_of() {
         each(&web()),
         expect![[r#"
             preparing: -
+            starting: -
             running at 10.88.0.1: report: web/0 runs as 0000feed-0000-0000-0006-0000 at 10.88.0.1
             running at 10.88.0.2: report: web/0 runs as 0000feed-0000-0000-0006-0000 at 10.88.0.2
+            running, not ready: report: web/0 runs as 0000feed-0000-0000-0006-0000 at 10.88.0.1, not ready
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
@@ -128,8 +137,10 @@ fn a_running_instance_is_there_or_gone() {
         each(&web()),
         expect![[r#"
             preparing: -
+            starting: -
             running at 10.88.0.1: -
             running at 10.88.0.2: report: web/0 runs as 0000feed-0000-0000-0006-0000 at 10.88.0.2
+            running, not ready: report: web/0 runs as 0000feed-0000-0000-0006-0000 at 10.88.0.1, not ready
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
@@ -151,8 +162,10 @@ fn a_suspect_is_kept_and_its_start_is_not_told() {
         each(&web()),
         expect![[r#"
             preparing: -
+            starting: -
             running at 10.88.0.1: -
             running at 10.88.0.2: -
+            running, not ready: -
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
@@ -168,8 +181,10 @@ fn containers_without_a_record_go() {
         each(&web()),
         expect![[r#"
             preparing: destroy lrp-0000feed-0000-0000-0006-0000
+            starting: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.1: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.2: stop lrp-0000feed-0000-0000-0006-0000
+            running, not ready: stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000
             failed: destroy lrp-0000feed-0000-0000-0006-0000
@@ -181,8 +196,10 @@ fn containers_without_a_record_go() {
         each(&web()),
         expect![[r#"
             preparing: destroy lrp-0000feed-0000-0000-0006-0000
+            starting: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.1: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.2: stop lrp-0000feed-0000-0000-0006-0000
+            running, not ready: stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000
             failed: destroy lrp-0000feed-0000-0000-0006-0000
@@ -194,8 +211,10 @@ fn containers_without_a_record_go() {
         each(&job()),
         expect![[r#"
             preparing: destroy task-job
+            starting: stop task-job
             running at 10.88.0.1: stop task-job
             running at 10.88.0.2: stop task-job
+            running, not ready: stop task-job
             stopping: -
             succeeded: destroy task-job
             failed: destroy task-job
@@ -224,8 +243,10 @@ fn a_placed_task_asks_to_start_once_the_place_is_clear() {
         each(&self::job()),
         expect![[r#"
             preparing: destroy task-job
+            starting: stop task-job
             running at 10.88.0.1: stop task-job
             running at 10.88.0.2: stop task-job
+            running, not ready: stop task-job
             stopping: -
             succeeded: destroy task-job
             failed: destroy task-job
@@ -254,8 +275,10 @@ fn a_started_task_is_made_only_by_whoever_started_it() {
         each(&self::job()),
         expect![[r#"
             preparing: -
+            starting: -
             running at 10.88.0.1: -
             running at 10.88.0.2: -
+            running, not ready: -
             stopping: -
             succeeded: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: false, failure_reason: "", result: "42" }
             failed: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: true, failure_reason: "Exited with status 1", result: "42" }
@@ -271,8 +294,10 @@ fn a_task_that_is_over_leaves_no_container() {
         each(&job()),
         expect![[r#"
             preparing: destroy task-job
+            starting: stop task-job
             running at 10.88.0.1: stop task-job
             running at 10.88.0.2: stop task-job
+            running, not ready: stop task-job
             stopping: -
             succeeded: destroy task-job
             failed: destroy task-job

@@ -365,7 +365,7 @@ impl Obedient {
         let mut has_acted = false;
         for container in self.observed.containers.values_mut() {
             if *container == Container::Preparing {
-                *container = Container::Running { net_info: net_info(1) };
+                *container = Container::Running { net_info: net_info(1), routable: true };
                 has_acted = true;
             } else if *container == Container::Stopping {
                 let reason = "Exited with status 143".to_owned();
@@ -388,7 +388,7 @@ impl Obedient {
                     assert!(self.observed.tasks_started.remove(&task.task_guid));
                 }
                 let made = if self.is_quick {
-                    Container::Running { net_info: net_info(1) }
+                    Container::Running { net_info: net_info(1), routable: true }
                 } else {
                     Container::Preparing
                 };

@@ -122,8 +122,8 @@ impl Change<'_> {
             Command::CellMissing { cell_id } => self.cell_missing(cell_id),
             Command::CellReturned { cell_id } => self.cell_returned(cell_id),
             Command::RegisterCell { cell } => self.register_cell(*cell),
-            Command::StartLrp { key, instance, net_info } => {
-                self.start_lrp(&key, &instance, net_info)
+            Command::StartLrp { key, instance, net_info, routable } => {
+                self.start_lrp(&key, &instance, net_info, routable)
             }
             Command::CrashLrp { key, instance, reason } => self.crash_lrp(&key, &instance, &reason),
             Command::RemoveLrp { key, instance } => self.remove_lrp(&key, &instance),

@@ -12,9 +12,9 @@ use crate::command::Proposal;
 use crate::feature_flag::FeatureFlag;
 use crate::state::{Cluster, RowKey, State};
 
-/// The version that this program writes and reads. Version 1 was that of development before 0.1:
-/// no release wrote it, and none reads it.
-pub const VERSION: u8 = 2;
+/// The version that this program writes and reads. Versions 1 and 2 were those of development
+/// before 0.1: no release wrote them, and none reads them.
+pub const VERSION: u8 = 3;
 
 /// Bytes that this program cannot have written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -125,6 +125,8 @@ pub enum Command {
         key: ActualLrpKey,
         instance: InstanceKey,
         net_info: NetInfo,
+        /// Whether its readiness checks pass; true where it has none.
+        routable: bool,
     },
     CrashLrp {
         key: ActualLrpKey,

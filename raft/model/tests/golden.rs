@@ -21,8 +21,8 @@ use model::task::TaskResult;
 use model::volume::*;
 use model::*;
 
-const PROPOSALS: &str = include_str!("golden/v2-proposals.hex");
-const ROWS: &str = include_str!("golden/v2-rows.hex");
+const PROPOSALS: &str = include_str!("golden/v3-proposals.hex");
+const ROWS: &str = include_str!("golden/v3-rows.hex");
 const AT: Millis = Millis(1_700_000_000_000);
 
 #[test]
@@ -31,7 +31,7 @@ fn proposals_are_written_as_ever() {
     for (name, proposal) in proposals() {
         writeln!(lines, "{name} {}", hex(&codec::encode_proposal(&proposal))).unwrap();
     }
-    expect_file!["golden/v2-proposals.hex"].assert_eq(&lines);
+    expect_file!["golden/v3-proposals.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn rows_are_written_as_ever() {
         let key = codec::row_key(&row.key);
         writeln!(lines, "{} {} {}", row.name, hex(&key), hex(&value)).unwrap();
     }
-    expect_file!["golden/v2-rows.hex"].assert_eq(&lines);
+    expect_file!["golden/v3-rows.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -206,7 +206,12 @@ fn commands() -> Vec<Command> {
         Command::CellMissing { cell_id: cell_id() },
         Command::CellReturned { cell_id: cell_id() },
         Command::RegisterCell { cell: Box::new(cell(CellHealth::Present)) },
-        Command::StartLrp { key: key(), instance: instance(), net_info: net_info() },
+        Command::StartLrp {
+            key: key(),
+            instance: instance(),
+            net_info: net_info(),
+            routable: true,
+        },
         Command::CrashLrp { key: key(), instance: instance(), reason: reason() },
         Command::RemoveLrp { key: key(), instance: instance() },
         Command::StartTask { task_guid: task_guid(), cell_id: cell_id() },

@@ -109,7 +109,7 @@ impl Run {
         let (process_guid, cell_id) = (step.app(), step.cell());
         run.accept(Command::PlaceLrp { process_guid, index: 0, cell_id });
         let (key, instance) = step.placement(&run.replica.state);
-        run.accept(Command::StartLrp { key, instance, net_info: step.net_info() });
+        run.accept(Command::StartLrp { key, instance, net_info: step.net_info(), routable: true });
         run
     }
 
@@ -402,7 +402,8 @@ impl Step {
             28 => Command::RegisterCell { cell: Box::new(self.registered()) },
             29 | 30 => {
                 let (key, instance) = self.placement(state);
-                Command::StartLrp { key, instance, net_info: self.net_info() }
+                let (net_info, routable) = (self.net_info(), self.what == 29);
+                Command::StartLrp { key, instance, net_info, routable }
             }
             31 | 36 | 37 => {
                 let (key, instance) = self.placement(state);

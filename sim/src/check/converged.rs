@@ -49,7 +49,8 @@ pub(crate) fn check(state: &State, cells: &Cells, reasons: &Reasons) -> Verdict 
         };
         let handle = Handle::Lrp(instance.instance_guid.clone());
         let container = cells.get(&instance.cell_id).and_then(|cell| cell.get(&handle));
-        if container != Some(&Container::Running { net_info: net_info.clone() }) {
+        let running = Container::Running { net_info: net_info.clone(), routable: row.routable };
+        if container != Some(&running) {
             return Err(format!("{id:?} runs on {}, where is {container:?}", instance.cell_id));
         }
         named.insert((&instance.cell_id, handle));
@@ -139,8 +140,12 @@ mod tests {
         let row = state.actual_lrps().next().expect("one row").clone();
         let instance = row.instance().expect("it was placed").clone();
         let guid = instance.instance_guid.clone();
-        apply(&mut state, 4, Command::StartLrp { key: row.key.clone(), instance, net_info: NET });
-        let running = Container::Running { net_info: NET };
+        apply(
+            &mut state,
+            4,
+            Command::StartLrp { key: row.key.clone(), instance, net_info: NET, routable: true },
+        );
+        let running = Container::Running { net_info: NET, routable: true };
         let containers = BTreeMap::from([(Handle::Lrp(guid.clone()), running)]);
         (state, BTreeMap::from([(cell_id, containers)]), guid)
     }

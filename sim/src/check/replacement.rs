@@ -76,7 +76,7 @@ mod tests {
         let (key, instance) = (row.key.clone(), row.instance().expect("it was placed").clone());
         let address = Ipv4Addr::LOCALHOST;
         let net_info = NetInfo { address, instance_address: address, ports: Vec::new() };
-        apply(&mut state, Command::StartLrp { key, instance, net_info });
+        apply(&mut state, Command::StartLrp { key, instance, net_info, routable: true });
         state
     }
 

@@ -246,7 +246,7 @@ impl Containers for Cellar {
         SimRuntime::sleep(takes).await;
         let address = Ipv4Addr::LOCALHOST;
         let net_info = NetInfo { address, instance_address: address, ports: Vec::new() };
-        self.containers().insert(handle.clone(), Container::Running { net_info });
+        self.containers().insert(handle.clone(), Container::Running { net_info, routable: true });
         self.changed();
         Ok(())
     }

@@ -255,7 +255,7 @@ impl Machine {
         let instance_address = Ipv4Addr::new(10, 255, 0, octet);
         let net_info =
             NetInfo { address: Ipv4Addr::LOCALHOST, instance_address, ports: Vec::new() };
-        self.put(handle, Some(serial), Container::Running { net_info });
+        self.put(handle, Some(serial), Container::Running { net_info, routable: true });
         if !ends {
             return;
         }

@@ -226,7 +226,7 @@ impl Cluster {
             instance_address: Ipv4Addr::new(10, 88, 0, 2),
             ports: ports.collect(),
         };
-        self.apply(Command::StartLrp { key, instance, net_info }).unwrap();
+        self.apply(Command::StartLrp { key, instance, net_info, routable: true }).unwrap();
     }
 }
 

@@ -211,7 +211,7 @@ impl World {
             .filter_map(|task| task.cell().map(|cell| (task.task_guid.clone(), cell.clone())))
             .collect();
         for (key, instance) in claimed {
-            self.accept(Command::StartLrp { key, instance, net_info: net_info(1) });
+            self.accept(Command::StartLrp { key, instance, net_info: net_info(1), routable: true });
         }
         for (task_guid, cell_id) in placed {
             self.accept(Command::StartTask { task_guid, cell_id });

@@ -23,6 +23,7 @@ impl Change<'_> {
         key: &ActualLrpKey,
         instance: &InstanceKey,
         net_info: NetInfo,
+        routable: bool,
     ) -> Result<(), Refusal> {
         validate::placement(key, instance)?;
         if self.suspect_with(key, instance).is_some() {
@@ -37,10 +38,10 @@ impl Change<'_> {
             });
         }
         let running = ActualState::Running { instance: instance.clone(), net_info };
-        if row.state != running {
+        if row.state != running || row.routable != routable {
             self.move_row(&row, |after| {
                 after.state = running;
-                after.routable = true;
+                after.routable = routable;
             });
         }
         self.settle(&row.id());

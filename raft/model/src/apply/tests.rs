@@ -192,7 +192,17 @@ fn start(index: u32, instance: &InstanceKey) -> Command {
         instance_address: Ipv4Addr::new(10, 88, 0, 2),
         ports: vec![PortMapping { container_port: 8080, host_port: 61001 }],
     };
-    Command::StartLrp { key: key(index), instance: instance.clone(), net_info }
+    Command::StartLrp { key: key(index), instance: instance.clone(), net_info, routable: true }
+}
+
+/// The same instance, whose readiness check fails.
+fn unready(index: u32, instance: &InstanceKey) -> Command {
+    match start(index, instance) {
+        Command::StartLrp { key, instance, net_info, .. } => {
+            Command::StartLrp { key, instance, net_info, routable: false }
+        }
+        other => unreachable!("{other:?}"),
+    }
 }
 
 fn crash(index: u32, instance: &InstanceKey) -> Command {
@@ -695,14 +705,16 @@ fn rubbish_rows_are_refused_by_name() {
     check(
         &[4],
         &[1, 0],
-        expect![[
-            r#"task has format version 1, and this program reads 2: run the program that wrote it, or start the node with an empty data directory"#
-        ]],
+        expect![
+            "task has format version 1, and this program reads 3: run the program that wrote it, or start the node with an empty data directory"
+        ],
     );
     check(
         &[4],
         &[2, 200],
-        expect!["task does not decode: Hit the end of buffer, expected more data"],
+        expect![
+            "task has format version 2, and this program reads 3: run the program that wrote it, or start the node with an empty data directory"
+        ],
     );
     let flag = codec::row_value(&State::new(), &RowKey::FeatureFlag(FeatureFlag::DiegoDocker));
     check(

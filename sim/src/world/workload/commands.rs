@@ -313,6 +313,7 @@ fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command 
                 instance_address: Ipv4Addr::LOCALHOST,
                 ports: Vec::new(),
             },
+            routable: rng.below(4) > 0,
         },
     }
 }

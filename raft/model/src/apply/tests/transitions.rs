@@ -116,6 +116,7 @@ const OF_AN_INDEX: &[(&str, Step)] = &[
     ("create", |_| Command::CreateLrp { process_guid: "app".into(), index: 0 }),
     ("claim", |_| place(0, "cell-2")),
     ("start, same key", |cluster| start(0, &placed(cluster, Presence::Ordinary))),
+    ("start, not ready", |cluster| unready(0, &placed(cluster, Presence::Ordinary))),
     ("start, other key", |_| start(0, &stranger())),
     ("crash, same key", |cluster| crash(0, &placed(cluster, Presence::Ordinary))),
     ("crash, other key", |_| crash(0, &stranger())),
@@ -153,6 +154,7 @@ fn an_index_with_one_row() {
           create: ResourceNotFound: desired LRP app could not be found
           claim: ResourceNotFound: actual LRP app/0 could not be found
           start, same key: ResourceNotFound: actual LRP app/0 could not be found
+          start, not ready: ResourceNotFound: actual LRP app/0 could not be found
           start, other key: ResourceNotFound: actual LRP app/0 could not be found
           crash, same key: ResourceNotFound: actual LRP app/0 could not be found
           crash, other key: ResourceNotFound: actual LRP app/0 could not be found
@@ -172,6 +174,7 @@ fn an_index_with_one_row() {
           create: created app/0 ORDINARY UNCLAIMED
           claim: ResourceNotFound: actual LRP app/0 could not be found
           start, same key: ResourceNotFound: actual LRP app/0 could not be found
+          start, not ready: ResourceNotFound: actual LRP app/0 could not be found
           start, other key: ResourceNotFound: actual LRP app/0 could not be found
           crash, same key: ResourceNotFound: actual LRP app/0 could not be found
           crash, other key: ResourceNotFound: actual LRP app/0 could not be found
@@ -191,6 +194,7 @@ fn an_index_with_one_row() {
           create: nothing
           claim: changed app/0 ORDINARY UNCLAIMED -> app/0 ORDINARY CLAIMED on cell-2
           start, same key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
+          start, not ready: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           crash, same key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
@@ -210,6 +214,7 @@ fn an_index_with_one_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0006-0000 on cell-1
           start, same key: changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY RUNNING on cell-1
+          start, not ready: changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY RUNNING on cell-1
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0006-0000 on cell-1
           crash, same key: crashed app/0 #1 "Exited with status 1"; changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0006-0000 on cell-1
@@ -229,6 +234,7 @@ fn an_index_with_one_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is RUNNING as 0000feed-0000-0000-0006-0000 on cell-1
           start, same key: nothing
+          start, not ready: changed app/0 ORDINARY RUNNING on cell-1 -> app/0 ORDINARY RUNNING on cell-1
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is RUNNING as 0000feed-0000-0000-0006-0000 on cell-1
           crash, same key: crashed app/0 #1 "Exited with status 1"; changed app/0 ORDINARY RUNNING on cell-1 -> app/0 ORDINARY UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is RUNNING as 0000feed-0000-0000-0006-0000 on cell-1
@@ -248,6 +254,7 @@ fn an_index_with_one_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CRASHED
           start, same key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
+          start, not ready: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
           crash, same key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CRASHED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CRASHED
@@ -267,6 +274,7 @@ fn an_index_with_one_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CRASHED
           start, same key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
+          start, not ready: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CRASHED
           crash, same key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CRASHED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CRASHED
@@ -298,6 +306,7 @@ fn an_index_with_a_second_row() {
           create: nothing
           claim: changed app/0 ORDINARY UNCLAIMED -> app/0 ORDINARY CLAIMED on cell-2
           start, same key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
+          start, not ready: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           crash, same key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
@@ -317,6 +326,7 @@ fn an_index_with_a_second_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           start, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 SUSPECT RUNNING on cell-1
+          start, not ready: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 SUSPECT RUNNING on cell-1
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           crash, same key: crashed app/0 #1 "Exited with status 1"; changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
@@ -336,6 +346,7 @@ fn an_index_with_a_second_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0008-0000 on cell-2
           start, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 SUSPECT CLAIMED on cell-1
+          start, not ready: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 SUSPECT CLAIMED on cell-1
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0008-0000 on cell-2
           crash, same key: crashed app/0 #1 "Exited with status 1"; changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0008-0000 on cell-2
@@ -355,6 +366,7 @@ fn an_index_with_a_second_row() {
           create: nothing
           claim: changed app/0 ORDINARY UNCLAIMED -> app/0 ORDINARY CLAIMED on cell-2
           start, same key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
+          start, not ready: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is UNCLAIMED
           crash, same key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is UNCLAIMED
@@ -374,6 +386,7 @@ fn an_index_with_a_second_row() {
           create: nothing
           claim: ActualLRPCannotBeClaimed: cannot claim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           start, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 EVACUATING RUNNING on cell-1
+          start, not ready: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY RUNNING on cell-2; removed app/0 EVACUATING RUNNING on cell-1
           start, other key: ActualLRPCannotBeStarted: cannot start actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           crash, same key: crashed app/0 #1 "Exited with status 1"; changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
           crash, other key: ActualLRPCannotBeCrashed: cannot crash actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
