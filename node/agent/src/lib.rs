@@ -4,6 +4,7 @@
 //! - [`node`] starts the loops and is the handle that faces hold;
 //! - [`leader`] takes turns while this node leads;
 //! - [`cell`] makes the containers here match the records that name them;
+//! - [`contract`] is what the containers of every world promise;
 //! - [`callbacks`] tells clients that their tasks have ended;
 //! - [`requests`] is what people and programs ask;
 //! - [`soft`] is what nodes tell each other beside the log.
@@ -13,6 +14,7 @@
 
 pub mod callbacks;
 pub mod cell;
+pub mod contract;
 pub mod leader;
 pub mod limits;
 pub mod node;

@@ -45,8 +45,16 @@ pub struct Habits {
     pub hangs: PerMillion,
     /// How many processes ignore SIGTERM, and are killed when their grace is over.
     pub stubborn: PerMillion,
+    /// How many instances are not healthy as soon as their process runs, but only later or never.
+    pub health_slow: PerMillion,
+    /// How many instances fail their readiness checks now and then.
+    pub unready: PerMillion,
 }
 
+/// The most that an instance takes to be healthy; one that takes longer has crashed.
+const HEALTH_SLOW_MAX: Duration = Duration::from_secs(60);
+/// The most that an instance is ready, or not ready, at a stretch.
+const READINESS_MAX: Duration = Duration::from_secs(30);
 /// The most that an image takes that is slow.
 const IMAGE_SLOW_MAX: Duration = Duration::from_secs(60);
 /// How long a container hangs.
@@ -68,7 +76,16 @@ impl Habits {
         image_slow: PerMillion::NEVER,
         hangs: PerMillion::NEVER,
         stubborn: PerMillion::NEVER,
+        health_slow: PerMillion::NEVER,
+        unready: PerMillion::NEVER,
     };
+
+    /// Whether all is mended.
+    fn is_calm(&self) -> bool {
+        self.crashes == PerMillion::NEVER
+            && self.health_slow == PerMillion::NEVER
+            && self.unready == PerMillion::NEVER
+    }
 
     /// A mix of its own for each run.
     pub fn draw(rng: &mut Rng) -> Self {
@@ -82,6 +99,8 @@ impl Habits {
             image_slow: PerMillion(*rng.pick(&[0, 100_000])),
             hangs: PerMillion(*rng.pick(&[0, 0, 20_000])),
             stubborn: PerMillion(*rng.pick(&[0, 200_000])),
+            health_slow: PerMillion(*rng.pick(&[0, 100_000])),
+            unready: PerMillion(*rng.pick(&[0, 0, 100_000])),
         }
     }
 }
@@ -234,8 +253,39 @@ impl Machine {
         self.changed();
     }
 
-    /// A process that runs from now on, and when and how it ends.
+    /// A process that runs from now on, until it is healthy, and when and how it ends.
     fn run(self: &Arc<Self>, handle: &Handle, serial: u64) {
+        let is_slow = matches!(handle, Handle::Lrp(_)) && self.draw(|it| it.health_slow).1;
+        if !is_slow {
+            return self.run_healthy(handle, serial);
+        }
+        self.put(handle, Some(serial), Container::Starting);
+        let takes = self.inner().rng.between(Duration::ZERO, HEALTH_SLOW_MAX * 5 / 4);
+        let (machine, handle) = (self.clone(), handle.clone());
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            runtime::event_with("health_slow", &[], || handle.to_string());
+            SimRuntime::sleep(takes.min(HEALTH_SLOW_MAX)).await;
+            if machine.of(&handle, serial) != Some(Container::Starting) {
+                return;
+            }
+            if takes <= HEALTH_SLOW_MAX || machine.inner().habits.is_calm() {
+                return machine.run_healthy(&handle, serial);
+            }
+            runtime::event_with("never_healthy", &[], || handle.to_string());
+            let reason = "Instance never healthy after 1m0s: timed out";
+            machine.put(&handle, Some(serial), exited(true, reason));
+        }));
+    }
+
+    /// The container of this name, if it is still the one of `serial`.
+    fn of(&self, handle: &Handle, serial: u64) -> Option<Container> {
+        let inner = self.inner();
+        let record = inner.containers.get(handle).filter(|record| record.serial == serial);
+        record.map(|record| record.container.clone())
+    }
+
+    /// A healthy process, and when and how it ends.
+    fn run_healthy(self: &Arc<Self>, handle: &Handle, serial: u64) {
         let (takes, ends, failed) = {
             let mut inner = self.inner();
             let life_max = inner.habits.life_max;
@@ -256,18 +306,44 @@ impl Machine {
         let net_info =
             NetInfo { address: Ipv4Addr::LOCALHOST, instance_address, ports: Vec::new() };
         self.put(handle, Some(serial), Container::Running { net_info, routable: true });
+        if matches!(handle, Handle::Lrp(_)) && self.draw(|habits| habits.unready).1 {
+            self.flap(handle, serial);
+        }
         if !ends {
             return;
         }
         let (machine, handle) = (self.clone(), handle.clone());
         drop(runtime::spawn_in(Group::WORLD, async move {
             SimRuntime::sleep(takes).await;
-            let is_calm = machine.inner().habits.crashes == PerMillion::NEVER;
-            if is_calm && matches!(handle, Handle::Lrp(_)) {
+            if machine.inner().habits.is_calm() && matches!(handle, Handle::Lrp(_)) {
                 return;
             }
             runtime::event_with("process_ended", &[], || handle.to_string());
             machine.put(&handle, Some(serial), exited(failed, "Exited with status 1"));
+        }));
+    }
+}
+
+impl Machine {
+    /// Readiness that comes and goes, until all is mended.
+    fn flap(self: &Arc<Self>, handle: &Handle, serial: u64) {
+        let (machine, handle) = (self.clone(), handle.clone());
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            loop {
+                let stretch = machine.inner().rng.between(Duration::ZERO, READINESS_MAX);
+                SimRuntime::sleep(stretch).await;
+                let Some(Container::Running { net_info, routable }) = machine.of(&handle, serial)
+                else {
+                    return;
+                };
+                let is_calm = machine.inner().habits.is_calm();
+                let turns = Container::Running { net_info, routable: is_calm || !routable };
+                runtime::event_with("readiness_turned", &[], || handle.to_string());
+                machine.put(&handle, Some(serial), turns);
+                if is_calm {
+                    return;
+                }
+            }
         }));
     }
 }
@@ -343,6 +419,11 @@ impl Containers for SimContainers {
 
     async fn stop(&self, handle: &Handle) {
         self.ends(handle);
+        let has_ended =
+            |container| !matches!(container, Some(Container::Running { .. } | Container::Starting));
+        if has_ended(self.machine.containers().remove(handle)) {
+            return;
+        }
         let (takes, is_stubborn) = self.machine.draw(|habits| habits.stubborn);
         SimRuntime::sleep(takes).await;
         if is_stubborn {
@@ -386,3 +467,6 @@ impl Containers for SimContainers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
