@@ -27,3 +27,4 @@ pub use self::progress::{Progress, Silent};
 pub use self::reference::Reference;
 pub use self::registry::{Credentials, Patience, Registries};
 pub use self::store::{Image, Resolved, Store};
+pub use self::unpack::expand;

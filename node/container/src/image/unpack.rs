@@ -59,15 +59,52 @@ impl Default for Bounds {
     }
 }
 
-/// Unpacks the tar into `root`, a directory that exists and is empty, and reads the input to its
-/// end. Returns the length of all files together, as the tar declares it.
+/// What an archive is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// A layer over others, where names that begin with `.wh.` are whiteouts.
+    Layer,
+    /// The whole of it, where they are names like others.
+    Whole,
+}
+
+/// Unpacks the tar of a layer into `root`, a directory that exists and is empty, and reads the
+/// input to its end. Returns the length of all files together, as the tar declares it.
 ///
 /// Owners are the tar's own ids: whoever mounts the layer maps them. Needs root's rights
 /// (chown, mknod, trusted attributes).
 pub(crate) fn unpack(input: impl Read, root: &Path, bounds: Bounds) -> Result<u64, Fault> {
+    unpack_as(Meaning::Layer, input, root, bounds)
+}
+
+/// Unpacks a tar that is no layer into a directory that exists and is empty, as safely and with
+/// the same needs. Returns the length of all files together, `bytes_max` at most.
+///
+/// # Errors
+///
+/// The tar is broken, hostile or too large, or the disk would not.
+pub fn expand(input: impl Read, directory: &Path, bytes_max: u64) -> io::Result<u64> {
+    let bounds = Bounds { bytes: bytes_max, ..Bounds::default() };
+    unpack_as(Meaning::Whole, input, directory, bounds).map_err(|fault| match fault {
+        Fault::Input(error) => error,
+        Fault::Bad { entry, reason } => io::Error::other(format!("{entry}: {reason}")),
+        Fault::TooLarge(limit) => io::Error::other(format!("more than {limit}")),
+        Fault::Disk { entry, source } => {
+            io::Error::new(source.kind(), format!("{entry}: {source}"))
+        }
+    })
+}
+
+fn unpack_as(
+    meaning: Meaning,
+    input: impl Read,
+    root: &Path,
+    bounds: Bounds,
+) -> Result<u64, Fault> {
     let disk = |source| Fault::Disk { entry: String::new(), source };
     let mut tar = Tar::new(input);
     let mut layer = Layer {
+        meaning,
         root: Root::open(root).map_err(disk)?,
         bytes: 0,
         directories: BTreeMap::new(),
@@ -88,6 +125,7 @@ pub(crate) fn unpack(input: impl Read, root: &Path, bounds: Bounds) -> Result<u6
 }
 
 struct Layer {
+    meaning: Meaning,
     root: Root,
     bytes: u64,
     /// Mode and time of each directory that the tar lists: set last, when nothing is made in
@@ -125,7 +163,9 @@ impl Layer {
             return Ok(());
         }
         let parent = self.root.find_or_make(path.parent().unwrap_or_else(|| Path::new("")))?;
-        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+        if self.meaning == Meaning::Layer
+            && let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT)
+        {
             return self.hide(&parent, name, OsStr::from_bytes(hidden));
         }
         match entry.kind {

@@ -358,3 +358,15 @@ proptest! {
         let _ = World::new().unpack(&tar);
     }
 }
+
+#[test]
+fn in_what_is_no_layer_a_whiteouts_name_is_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let tar = tar_of(&[file("kept", "1"), file(".wh.kept", "22"), file("../up", "3")]);
+    assert_eq!(expand(tar.as_slice(), dir.path(), 1 << 20).unwrap(), 4);
+    assert_eq!(fs::read_to_string(dir.path().join("kept")).unwrap(), "1");
+    assert_eq!(fs::read_to_string(dir.path().join(".wh.kept")).unwrap(), "22");
+    assert_eq!(fs::read_to_string(dir.path().join("up")).unwrap(), "3");
+    let error = expand(tar.as_slice(), dir.path(), 3).unwrap_err();
+    assert_eq!(error.to_string(), "more than 3 bytes");
+}
