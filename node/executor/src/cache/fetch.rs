@@ -222,7 +222,7 @@ fn validator(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 /// A failed request in words that do not show its URL: the last of its causes.
-fn words(error: &reqwest::Error) -> String {
+pub(crate) fn words(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     while let Some(deeper) = cause.and_then(std::error::Error::source) {
         cause = Some(deeper);

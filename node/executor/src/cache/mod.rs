@@ -7,6 +7,7 @@
 mod archive;
 mod blocking;
 mod checksum;
+mod dependencies;
 mod downloader;
 mod fetch;
 mod index;
@@ -14,7 +15,9 @@ mod index;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+pub use dependencies::{DependencyLine, MountedDependency, NotDownloaded, bring_dependencies};
 pub use downloader::{Archive, Dependency, Downloader};
+pub(crate) use fetch::words;
 pub use fetch::{Patience, Wanted};
 
 /// The cache's directory cannot be used.
@@ -69,7 +72,7 @@ impl DownloadError {
 }
 
 /// Makes a directory that is empty, whatever was there.
-fn empty_dir(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn empty_dir(path: &Path) -> Result<(), OpenError> {
     let made = match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => fs::create_dir_all(path),

@@ -1,6 +1,7 @@
 //! The downloader, against a server on loopback that may be as bad as it likes.
 
 mod archives;
+mod dependencies;
 mod keeping;
 mod servers;
 
