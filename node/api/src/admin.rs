@@ -111,6 +111,8 @@ pub struct LogLine {
     /// Nanoseconds since the Unix epoch.
     pub at_ns: i64,
     pub is_stderr: bool,
+    /// As of what it was written, for instance `APP/PROC/WEB`; empty for the container's own.
+    pub source: String,
     pub text: String,
 }
 

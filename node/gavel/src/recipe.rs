@@ -4,6 +4,7 @@
 //! Controller and the launcher play there.
 
 use api::admin::ImageMetadata;
+use model::check::{Check, CheckDefinition, HttpCheck, TcpCheck};
 use model::{
     Action, Command, DesiredLrp, EnvironmentVariable, FeatureFlag, Millis, ProcessGuid, Refusal,
     RunAction, Stamp, State,
@@ -29,7 +30,21 @@ pub(crate) struct Wish {
     /// Runs instead of the image's own command, by a shell of the image.
     pub(crate) command: Option<String>,
     pub(crate) env: Vec<EnvironmentVariable>,
+    pub(crate) health_check: HealthCheck,
+    /// Milliseconds until an instance that is not healthy yet has crashed.
+    pub(crate) start_timeout_ms: i64,
     pub(crate) is_started: bool,
+}
+
+/// What tells that an instance is healthy. Names and default are `cf`'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum HealthCheck {
+    /// Its first port accepts a connection.
+    Port,
+    /// A GET of this path at its first port is answered with 200.
+    Http { path: String },
+    /// Its process runs.
+    Process,
 }
 
 /// The image says what it is, but not what to run.
@@ -53,13 +68,14 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
     } else {
         image.exposed_ports.clone()
     };
+    let port = ports[0];
     let log_source = "APP/PROC/WEB".to_owned();
     let run = RunAction {
         path,
         args,
         dir: if_empty(&image.working_dir, "/"),
         user: if_empty(&image.user, "root"),
-        env: environment(wish, ports[0]),
+        env: environment(wish, port),
         log_source: log_source.clone(),
         ..RunAction::default()
     };
@@ -79,11 +95,26 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         env: Vec::new(),
         action: Some(Action::Run(run)),
         ports,
-        routes: std::collections::BTreeMap::new(),
         annotation: note.to_annotation(),
-        placement_tags: Vec::new(),
+        check_definition: check_definition(&wish.health_check, port),
+        start_timeout_ms: wish.start_timeout_ms,
         ..DesiredLrp::default()
     })
+}
+
+fn check_definition(health_check: &HealthCheck, port: u16) -> Option<CheckDefinition> {
+    let port = port.into();
+    let check = match health_check {
+        HealthCheck::Process => return None,
+        HealthCheck::Port => {
+            Check { tcp_check: Some(TcpCheck { port, ..TcpCheck::default() }), http_check: None }
+        }
+        HealthCheck::Http { path } => {
+            let http_check = HttpCheck { port, path: path.clone(), ..HttpCheck::default() };
+            Check { tcp_check: None, http_check: Some(http_check) }
+        }
+    };
+    Some(CheckDefinition { checks: vec![check], ..CheckDefinition::default() })
 }
 
 /// A start command replaces both parts of the image's; it needs `/bin/sh` in the image.
@@ -158,6 +189,8 @@ mod tests {
             disk_mb: 1024,
             command: None,
             env: Vec::new(),
+            health_check: HealthCheck::Port,
+            start_timeout_ms: 60_000,
             is_started: true,
         }
     }
@@ -230,6 +263,22 @@ mod tests {
         let silent = ImageMetadata { exposed_ports: Vec::new(), ..image() };
         assert_eq!(desired_lrp(&wish(), &silent).unwrap().ports, [8080]);
         assert_eq!(port(&run(&wish(), &silent)).as_deref(), Some("8080"));
+    }
+
+    #[test]
+    fn health_is_the_first_ports_unless_said_otherwise() {
+        let checks = |health_check: HealthCheck| {
+            let lrp = desired_lrp(&Wish { health_check, ..wish() }, &image()).unwrap();
+            assert_eq!(lrp.start_timeout_ms, 60_000);
+            lrp.check_definition.map(|definition| definition.checks)
+        };
+        let [tcp] = &checks(HealthCheck::Port).unwrap()[..] else { panic!("there is one") };
+        assert_eq!((tcp.tcp_check.unwrap().port, &tcp.http_check), (80, &None));
+        let path = "/ready".to_owned();
+        let [http] = &checks(HealthCheck::Http { path }).unwrap()[..] else { panic!("one") };
+        let check = http.http_check.as_ref().unwrap();
+        assert_eq!((check.port, check.path.as_str(), &http.tcp_check), (80, "/ready", &None));
+        assert_eq!(checks(HealthCheck::Process), None);
     }
 
     #[test]

@@ -1,26 +1,30 @@
 //! The agent's containers on Linux: an image brought here, a container made of it, its process
 //! started; and what becomes of it in Diego's words.
 
+mod execution;
+mod sandbox;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use agent::Containers;
 use agent::world::{CreateFailure, Found};
 use api::admin::LogLine;
 use container::container::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, ExitStatus, Limits,
-    LogPosition, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, Limits, LogPosition,
+    LogStream, Runtime, RuntimeConfig, Shim, Subnet,
 };
-use container::image::{self, ImageConfig, Reference, Registries, Store};
-use model::{
-    Action, DesiredLrp, EnvironmentVariable, NetInfo, PortMapping, RunAction, TaskDefinition,
-};
+use container::image::{self, Reference, Registries, Store};
+use executor::{CellLines, Progress, Recipe, Services, Settings, Surroundings, http_client};
+use model::{CellId, NetInfo, PortMapping};
 use plan::cell::{Container, Handle, Work};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
 
+use self::execution::Execution;
+use self::sandbox::ContainerSandbox;
 use crate::config::Config;
 use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 
@@ -28,6 +32,8 @@ use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 const ID_RANGES: u32 = 1024;
 /// The label that keeps [`Notes`] with a container.
 const NOTES_LABEL: &str = "gavel.notes";
+/// The label that keeps its [`Recipe`], once it is made.
+const RECIPE_LABEL: &str = "gavel.recipe";
 
 /// What is kept with a container, for a node that finds it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,10 +48,13 @@ struct Notes {
 
 /// The containers of this cell.
 #[derive(Debug)]
-pub(crate) struct LinuxContainers {
+pub struct LinuxContainers {
     runtime: Runtime,
     images: Arc<Store>,
+    cell_id: CellId,
     external_address: Ipv4Addr,
+    services: Arc<Services>,
+    executions: Mutex<BTreeMap<ContainerId, Execution>>,
     versions: watch::Sender<u64>,
     results: Arc<Results>,
     /// Whether the node ends, after which no container is made. Held for reading while one is.
@@ -58,17 +67,25 @@ type Results = Mutex<BTreeMap<ContainerId, Option<Result<String, String>>>>;
 
 /// Why containers cannot be run here at all.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     #[error("subnet {subnet:?}: {reason}")]
     Subnet { subnet: String, reason: String },
     #[error(transparent)]
     Images(#[from] image::Error),
     #[error(transparent)]
     Runtime(#[from] container::container::Error),
+    #[error(transparent)]
+    Executor(#[from] executor::OpenError),
 }
 
 impl LinuxContainers {
-    pub(crate) async fn open(config: &Config, data_dir: &Path) -> Result<Self, OpenError> {
+    /// The containers of the cell that is configured, with what a former life of it left; `shim`
+    /// is how this program becomes a container's shim.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: this machine cannot hold containers as it is configured.
+    pub async fn open(config: &Config, data_dir: &Path, shim: Shim) -> Result<Self, OpenError> {
         let registries = Registries {
             insecure: config.registries.insecure.iter().cloned().collect(),
             ..Registries::default()
@@ -86,7 +103,7 @@ impl LinuxContainers {
             id_ranges: ID_RANGES,
             log_bytes_max: LOG_BYTES_MAX,
             nameservers: Vec::new(),
-            shim: Shim::default(),
+            shim,
         })
         .await?;
         let mut events = runtime.events();
@@ -97,14 +114,22 @@ impl LinuxContainers {
                 changed.send_modify(|version| *version += 1);
             }
         });
-        Ok(Self {
+        let settings = Settings { graceful_interval: STOP_GRACE, ..Settings::default() };
+        let http = http_client(&[]).map_err(executor::OpenError::from)?;
+        let services = Services::open(&data_dir.join("executor"), settings, http)?;
+        let containers = Self {
             runtime,
             images,
+            cell_id: config.name.as_str().into(),
             external_address: cell.external_address,
+            services: Arc::new(services),
+            executions: Mutex::default(),
             versions,
             results: Arc::default(),
             closed: RwLock::new(false),
-        })
+        };
+        containers.resume();
+        Ok(containers)
     }
 
     pub(crate) fn images(&self) -> &Store {
@@ -123,18 +148,23 @@ impl LinuxContainers {
         let lines = batch.lines.into_iter().map(|line| LogLine {
             at_ns: i64::try_from(line.at_ns).unwrap_or(i64::MAX),
             is_stderr: line.stream == LogStream::Stderr,
+            source: line.source,
             text: String::from_utf8_lossy(&line.text).into_owned(),
         });
         Ok((lines.collect(), batch.next.to_u64()))
     }
 
     /// Ends and removes every container, all at once, and makes no more.
-    pub(crate) async fn stop_all(&self) {
+    pub async fn stop_all(&self) {
         *self.closed.write().await = true;
         let ends = self.runtime.list().into_iter().map(|info| async move {
-            if let Err(error) = self.runtime.stop(&info.id, EXIT_GRACE).await {
-                tracing::warn!(container = %info.id, %error, "not stopped");
+            let stopped = self.executions().get(&info.id).map(Execution::stop);
+            if let Some(stopped) = stopped
+                && tokio::time::timeout(EXIT_GRACE, stopped).await.is_err()
+            {
+                tracing::warn!(container = %info.id, "not stopped in its time");
             }
+            self.executions().remove(&info.id);
             if let Err(error) = self.runtime.destroy(&info.id).await {
                 tracing::error!(container = %info.id, %error, "not destroyed");
             }
@@ -146,8 +176,9 @@ impl LinuxContainers {
     }
 
     async fn make(&self, handle: &Handle, work: &Work) -> Result<(), CreateFailure> {
-        let plan = Recipe::of(work).map_err(|reason| failure(reason, false))?;
-        let reference = plan.reference().map_err(|error| failure(error.to_string(), false))?;
+        not_done(work).map_err(|reason| failure(reason, false))?;
+        let order = Order::of(work);
+        let reference = order.reference().map_err(|error| failure(error.to_string(), false))?;
         let image = self
             .images
             .pull(&reference, None, &image::Silent)
@@ -156,16 +187,16 @@ impl LinuxContainers {
         let id = container_id(handle).map_err(|error| failure(error.to_string(), false))?;
         let notes = Notes {
             handle: handle.clone(),
-            log_source: plan.log_source.to_owned(),
-            result_file: plan.result_file.to_owned(),
+            log_source: order.log_source.to_owned(),
+            result_file: order.result_file.to_owned(),
         };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
             id: id.clone(),
             layers: image.layers.clone(),
-            hostname: plan.hostname(),
-            limits: plan.limits(),
-            ports: plan.ports.to_vec(),
+            hostname: order.hostname(),
+            limits: order.limits(),
+            ports: order.ports.to_vec(),
             labels: BTreeMap::from([(NOTES_LABEL.to_owned(), notes)]),
         };
         let closed = self.closed.read().await;
@@ -174,14 +205,62 @@ impl LinuxContainers {
         }
         let info =
             self.runtime.create(spec).await.map_err(|error| failure(error.to_string(), true))?;
-        let process = plan.process(&image.config, &info, self.external_address);
-        if let Err(error) = self.runtime.start(&id, process).await {
+        let recipe = recipe_of(
+            work,
+            Surroundings {
+                cell_id: &self.cell_id,
+                image: &image.config,
+                external_address: self.external_address,
+                address: info.address,
+                ports: &info.ports,
+                has_trusted_certificates: false,
+                has_identity: false,
+            },
+        );
+        let text = serde_json::to_string(&recipe).expect("recipes are plain data");
+        if let Err(error) = self.runtime.set_label(&id, RECIPE_LABEL, &text).await {
             if let Err(left) = self.runtime.destroy(&id).await {
                 tracing::error!(container = %id, error = %left, "not destroyed");
             }
             return Err(failure(error.to_string(), true));
         }
+        let lines = CellLines { cell_id: &self.cell_id, guid: recipe.guid() };
+        for line in [lines.creating(), lines.created()] {
+            let source = recipe.log_source();
+            // A log that cannot be written is no reason to run nothing.
+            let _ = self.runtime.log(&id, LogStream::Stdout, source, &line).await;
+        }
+        self.begin(&info, recipe);
         Ok(())
+    }
+
+    /// Executes a recipe in its container from here on.
+    fn begin(&self, info: &ContainerInfo, recipe: Recipe) {
+        let sandbox = ContainerSandbox::new(self.runtime.clone(), info.id.clone(), info.address);
+        let versions = self.versions.clone();
+        let changed = move || versions.send_modify(|version| *version += 1);
+        let services = Arc::clone(&self.services);
+        let execution =
+            Execution::begin(&self.runtime, &info.id, sandbox, recipe, services, changed);
+        self.executions().insert(info.id.clone(), execution);
+        self.versions.send_modify(|version| *version += 1);
+    }
+
+    fn executions(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Execution>> {
+        self.executions.lock().expect("no holder of the lock panics")
+    }
+
+    /// Goes on with what a former life of the node has begun.
+    fn resume(&self) {
+        for info in self.runtime.list() {
+            let Some(recipe) = info.labels.get(RECIPE_LABEL) else { continue };
+            match serde_json::from_str(recipe) {
+                Ok(recipe) => self.begin(&info, recipe),
+                Err(error) => {
+                    tracing::error!(container = %info.id, %error, "its recipe cannot be read");
+                }
+            }
+        }
     }
 
     fn found(&self, info: ContainerInfo) -> Option<Found> {
@@ -193,20 +272,28 @@ impl LinuxContainers {
                 return None;
             }
         };
-        let container = match info.state {
-            ContainerState::Created => Container::Preparing,
-            ContainerState::Running { .. } => {
-                Container::Running { net_info: net_info(&info, self.external_address) }
+        let executed = self.executions().get(&info.id).map(|it| (it.progress(), it.outcome()));
+        let container = match executed {
+            None => match info.state {
+                ContainerState::Created | ContainerState::Running { .. } => Container::Preparing,
+                ContainerState::Exited(exit) => self.exited(&info.id, &notes, end(exit, &notes)),
+            },
+            Some((_, Some(outcome))) => {
+                self.exited(&info.id, &notes, (outcome.failed, outcome.reason))
             }
-            ContainerState::Exited(exit) => {
-                let end = end(exit, &notes.log_source);
-                match self.result(&info.id, &notes.result_file) {
-                    Some(result) => exited(end, result),
-                    None => Container::Stopping,
-                }
+            Some((Progress::Starting, None)) => Container::Starting,
+            Some((Progress::Running { routable }, None)) => {
+                Container::Running { net_info: net_info(&info, self.external_address), routable }
             }
         };
         Some(Found { handle: notes.handle, container })
+    }
+
+    fn exited(&self, id: &ContainerId, notes: &Notes, end: (bool, String)) -> Container {
+        match self.result(id, &notes.result_file) {
+            Some(result) => exited(end, result),
+            None => Container::Stopping,
+        }
     }
 
     /// What a container's result file says; none while it is being read, which the first call
@@ -249,13 +336,16 @@ impl Containers for LinuxContainers {
 
     async fn stop(&self, handle: &Handle) {
         let Ok(id) = container_id(handle) else { return };
-        if let Err(error) = self.runtime.stop(&id, STOP_GRACE).await {
-            tracing::warn!(container = %id, %error, "not stopped");
+        let stopped = self.executions().get(&id).map(Execution::stop);
+        if let Some(stopped) = stopped {
+            stopped.await;
         }
     }
 
     async fn destroy(&self, handle: &Handle) -> Result<(), String> {
         let id = container_id(handle).map_err(|error| error.to_string())?;
+        // Before its container is taken from under it.
+        self.executions().remove(&id);
         self.runtime.destroy(&id).await.map_err(|error| error.to_string())?;
         self.results.lock().expect("no holder of the lock panics").remove(&id);
         Ok(())
@@ -276,111 +366,69 @@ impl Containers for LinuxContainers {
     }
 }
 
-/// The parts of a recipe that this version does not run yet, by name, and whether they are there.
-type Parts = [(&'static str, bool)];
-
-fn parts_of_lrp(desired: &DesiredLrp) -> [(&'static str, bool); 9] {
-    [
-        ("a setup action", desired.setup.is_some()),
-        ("a monitor action", desired.monitor.is_some()),
-        ("a check definition", desired.check_definition.is_some()),
-        ("sidecars", !desired.sidecars.is_empty()),
-        ("cached dependencies", !desired.cached_dependencies.is_empty()),
-        ("image layers", !desired.image_layers.is_empty()),
-        ("volume mounts", !desired.volume_mounts.is_empty()),
-        ("mounted files", !desired.volume_mounted_files.is_empty()),
-        ("credentials of a registry", !desired.image_username.is_empty()),
-    ]
-}
-
-fn parts_of_task(definition: &TaskDefinition) -> [(&'static str, bool); 5] {
-    [
-        ("cached dependencies", !definition.cached_dependencies.is_empty()),
-        ("image layers", !definition.image_layers.is_empty()),
-        ("volume mounts", !definition.volume_mounts.is_empty()),
-        ("mounted files", !definition.volume_mounted_files.is_empty()),
-        ("credentials of a registry", !definition.image_username.is_empty()),
-    ]
-}
-
-/// The one action, where the recipe is one that this version runs as it is written. To leave out
-/// a health check or a download would be to run something else.
-fn run_of<'a>(action: &'a Option<Action>, parts: &Parts) -> Result<&'a RunAction, String> {
-    let cannot = |what: &str| Err(format!("this version of Gavel cannot run {what} yet"));
-    if let Some((what, _)) = parts.iter().find(|(_, is_there)| *is_there) {
-        return cannot(what);
-    }
-    match action {
-        Some(Action::Run(run)) => Ok(run),
-        None => Err("container cannot have empty action".to_owned()),
-        Some(Action::Download(_)) => cannot("download actions"),
-        Some(Action::Upload(_)) => cannot("upload actions"),
-        Some(Action::Timeout(_)) => cannot("timeout actions"),
-        Some(Action::EmitProgress(_)) => cannot("emit_progress actions"),
-        Some(Action::Try(_)) => cannot("try actions"),
-        Some(Action::Parallel(_)) => cannot("parallel actions"),
-        Some(Action::Serial(_)) => cannot("serial actions"),
-        Some(Action::Codependent(_)) => cannot("codependent actions"),
+/// The parts of a definition that this version does not do yet, by name, and whether they are
+/// there. To leave one out would be to run something else.
+fn not_done(work: &Work) -> Result<(), String> {
+    let parts = match work {
+        Work::Lrp { desired, .. } => [
+            ("cached dependencies", !desired.cached_dependencies.is_empty()),
+            ("volume mounts", !desired.volume_mounts.is_empty()),
+            ("mounted files", !desired.volume_mounted_files.is_empty()),
+            ("credentials of a registry", !desired.image_username.is_empty()),
+        ],
+        Work::Task { task } => [
+            ("cached dependencies", !task.definition.cached_dependencies.is_empty()),
+            ("volume mounts", !task.definition.volume_mounts.is_empty()),
+            ("mounted files", !task.definition.volume_mounted_files.is_empty()),
+            ("credentials of a registry", !task.definition.image_username.is_empty()),
+        ],
+    };
+    match parts.into_iter().find(|(_, is_there)| *is_there) {
+        Some((what, _)) => Err(format!("this version of Gavel cannot do {what} yet")),
+        None => Ok(()),
     }
 }
 
 /// What a container is made by: the parts of a desired LRP or a task that say so.
-struct Recipe<'a> {
+struct Order<'a> {
     rootfs: &'a str,
     digest: Option<&'a model::Digest>,
-    run: &'a RunAction,
-    env: Vec<(String, String)>,
     ports: &'a [u16],
     memory_mb: i32,
     max_pids: i32,
     cpu_weight: u32,
     log_source: &'a str,
     result_file: &'a str,
-    handle_text: String,
+    guid: String,
 }
 
-impl<'a> Recipe<'a> {
-    fn of(work: &'a Work) -> Result<Self, String> {
-        Ok(match work {
-            Work::Lrp { key, instance, desired } => {
-                let (guid, index) = (instance.instance_guid.to_string(), key.index.to_string());
-                // Diego: a container's environment begins with these four (executor.md 9).
-                let mut env: Vec<(String, String)> =
-                    ["INSTANCE_GUID", "INSTANCE_INDEX", "CF_INSTANCE_GUID", "CF_INSTANCE_INDEX"]
-                        .into_iter()
-                        .zip([&guid, &index, &guid, &index])
-                        .map(|(name, value)| (name.to_owned(), value.clone()))
-                        .collect();
-                env.extend(pairs(&desired.env));
-                Self {
-                    rootfs: &desired.rootfs,
-                    digest: desired.rootfs_digest.as_ref(),
-                    run: run_of(&desired.action, &parts_of_lrp(desired))?,
-                    env,
-                    ports: &desired.ports,
-                    memory_mb: desired.memory_mb,
-                    max_pids: desired.max_pids,
-                    // Diego raises an LRP's weight to at least 1.
-                    cpu_weight: desired.cpu_weight.max(1),
-                    log_source: &desired.log_source,
-                    result_file: "",
-                    handle_text: guid,
-                }
-            }
+impl<'a> Order<'a> {
+    fn of(work: &'a Work) -> Self {
+        match work {
+            Work::Lrp { instance, desired, .. } => Self {
+                rootfs: &desired.rootfs,
+                digest: desired.rootfs_digest.as_ref(),
+                ports: &desired.ports,
+                memory_mb: desired.memory_mb,
+                max_pids: desired.max_pids,
+                // Diego raises an LRP's weight to at least 1.
+                cpu_weight: desired.cpu_weight.max(1),
+                log_source: &desired.log_source,
+                result_file: "",
+                guid: instance.instance_guid.to_string(),
+            },
             Work::Task { task } => Self {
                 rootfs: &task.definition.rootfs,
                 digest: task.definition.rootfs_digest.as_ref(),
-                run: run_of(&task.definition.action, &parts_of_task(&task.definition))?,
-                env: pairs(&task.definition.env).collect(),
                 ports: &[],
                 memory_mb: task.definition.memory_mb,
                 max_pids: task.definition.max_pids,
                 cpu_weight: task.definition.cpu_weight,
                 log_source: &task.definition.log_source,
                 result_file: &task.definition.result_file,
-                handle_text: task.task_guid.to_string(),
+                guid: task.task_guid.to_string(),
             },
-        })
+        }
     }
 
     fn reference(&self) -> Result<Reference, image::Error> {
@@ -396,7 +444,7 @@ impl<'a> Recipe<'a> {
 
     /// The container's name, cut to what a host name may be.
     fn hostname(&self) -> String {
-        self.handle_text.chars().take(63).collect::<String>().replace('_', "-")
+        self.guid.chars().take(63).collect::<String>().replace('_', "-")
     }
 
     fn limits(&self) -> Limits {
@@ -408,51 +456,16 @@ impl<'a> Recipe<'a> {
             cpu_shares: (self.cpu_weight > 0).then(|| (1024 * self.cpu_weight / 100).max(2)),
         }
     }
+}
 
-    /// Image, container, process, network: a later one of a name overrides (executor.md 9).
-    fn process(&self, image: &ImageConfig, info: &ContainerInfo, external: Ipv4Addr) -> Process {
-        let image_env = image.env.iter().filter_map(|variable| variable.split_once('='));
-        let mut env: Vec<(String, String)> =
-            image_env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        env.extend(self.env.iter().cloned());
-        env.extend(pairs(&self.run.env));
-        env.extend(network_env(info, external));
-        let mut args = vec![self.run.path.clone()];
-        args.extend(self.run.args.iter().cloned());
-        Process {
-            args,
-            env,
-            user: self.run.user.clone(),
-            working_dir: [&self.run.dir, &image.working_dir]
-                .into_iter()
-                .find(|dir| !dir.is_empty())
-                .cloned(),
-            nofile: None,
+/// What the container does, with what is known of it now that it is made.
+fn recipe_of(work: &Work, surroundings: Surroundings<'_>) -> Recipe {
+    match work {
+        Work::Lrp { key, instance, desired } => {
+            Recipe::of_lrp(desired, key.index, &instance.instance_guid, surroundings)
         }
+        Work::Task { task } => Recipe::of_task(&task.definition, &task.task_guid, surroundings),
     }
-}
-
-/// The `CF_INSTANCE_*` variables of a container's network (executor.md 9).
-fn network_env(info: &ContainerInfo, external: Ipv4Addr) -> Vec<(String, String)> {
-    let ports: Vec<_> = info
-        .ports
-        .iter()
-        .map(|port| serde_json::json!({"external": port.host, "internal": port.container}))
-        .collect();
-    let first = info.ports.first().map(|port| port.host.to_string());
-    let address = first.as_ref().map(|port| format!("{external}:{port}"));
-    let variables = [
-        ("CF_INSTANCE_IP", external.to_string()),
-        ("CF_INSTANCE_INTERNAL_IP", info.address.to_string()),
-        ("CF_INSTANCE_PORT", first.unwrap_or_default()),
-        ("CF_INSTANCE_ADDR", address.unwrap_or_default()),
-        ("CF_INSTANCE_PORTS", serde_json::Value::Array(ports).to_string()),
-    ];
-    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
-}
-
-fn pairs(env: &[EnvironmentVariable]) -> impl Iterator<Item = (String, String)> + '_ {
-    env.iter().map(|variable| (variable.name.clone(), variable.value.clone()))
 }
 
 fn net_info(info: &ContainerInfo, external: Ipv4Addr) -> NetInfo {
@@ -464,17 +477,15 @@ fn net_info(info: &ContainerInfo, external: Ipv4Addr) -> NetInfo {
     NetInfo { address: external, instance_address: info.address, ports }
 }
 
-/// Whether a container failed, and Diego's words for how it ended (executor.md 5, Run).
-fn end(exit: Exit, log_source: &str) -> (bool, String) {
-    let code = match exit.status {
-        ExitStatus::Code(code) => code,
-        ExitStatus::Signal(signal) => 128 + signal,
-    };
+/// Whether a container failed that ended without its recipe's doing, as when its shim was killed,
+/// and Diego's words for it (executor.md 5, Run).
+fn end(exit: Exit, notes: &Notes) -> (bool, String) {
+    let code = exit.status.code();
     if code == 0 {
         return (false, String::new());
     }
     let oom = if exit.oom_killed { " (out of memory)" } else { "" };
-    let source = if log_source.is_empty() { "LOG" } else { log_source };
+    let source = if notes.log_source.is_empty() { "LOG" } else { &notes.log_source };
     (true, format!("{source}: Exited with status {code}{oom}"))
 }
 

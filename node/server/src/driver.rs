@@ -20,6 +20,7 @@ use crate::faces::admin::AdminFace;
 use crate::listener;
 use crate::peers::TcpPeers;
 use crate::world::{NodeAgent, RealWorld};
+use container::container::Shim;
 
 /// Why a node did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .map_err(|error| Error::Listen { address: config.listen.clone(), error })?;
     // The disk's lock comes first: it keeps a second process away from this node's containers.
     let disk = Arc::new(RocksDisk::open(&data_dir.join("raft"))?);
-    let containers = LinuxContainers::open(&config, &data_dir)
+    let containers = LinuxContainers::open(&config, &data_dir, Shim::default())
         .await
         .map_err(|error| Error::Containers(error.to_string()))?;
     let capacity = capacity::of_machine(&config.cell, &data_dir).map_err(Error::Capacity)?;

@@ -11,7 +11,7 @@
 mod callbacks;
 mod capacity;
 pub mod config;
-mod containers;
+pub mod containers;
 mod driver;
 mod faces;
 pub mod limits;

@@ -18,6 +18,8 @@ pub const PEER_QUEUE_MAX: usize = 1024;
 pub const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between a container's SIGTERM and its SIGKILL. Diego: `graceful_shutdown_interval`.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Between the two for what a recipe leaves behind when it has ended: it had its time.
+pub const STOP_NOW: Duration = Duration::ZERO;
 /// Between SIGTERM and SIGKILL where the node ends its containers with itself.
 pub const EXIT_GRACE: Duration = Duration::from_secs(5);
 /// What is kept of one container's output on disk, in bytes.
@@ -29,3 +31,8 @@ pub const LOG_POLL: Duration = Duration::from_millis(250);
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// What is kept of a process's output where it is not for the log, in bytes: a monitor's words, an
+/// error's. Diego cuts the reason of a failure to 10,000 bytes.
+pub const CAPTURED_BYTES_MAX: usize = 16 << 10;
+/// How long the output of a process that has ended may be held open by its children.
+pub const CAPTURE_WAIT_MAX: Duration = Duration::from_millis(500);

@@ -3,4 +3,5 @@
 mod bad_input;
 mod images;
 mod losses;
+mod recipes;
 mod tasks;

@@ -262,20 +262,9 @@ impl Runtime {
     pub async fn set_label(&self, id: &ContainerId, name: &str, value: &str) -> Result<()> {
         let container = self.0.find(id)?;
         let (name, value) = (name.to_owned(), value.to_owned());
-        // Nobody takes it away meanwhile, or writes another one's notes over these.
-        let present = container.present.lock().await;
-        if !*present {
-            return Err(Error::NotFound(id.clone()));
-        }
-        let written = Arc::clone(&container);
-        blocking(move || {
-            let mut record = Record { phase: Phase::Created, ..written.record.clone() };
-            let mut labels = lock(&written.labels);
-            labels.insert(name, value);
-            record.spec.labels.clone_from(&labels);
-            written.files.write_record(&record)
-        })
-        .await
+        let id = id.clone();
+        // As a task of its own: a caller that is not polled would keep the lock from others.
+        to_its_end(async move { container.set_label(&id, name, value).await }).await
     }
 
     /// One container.
@@ -331,6 +320,28 @@ impl Runtime {
 }
 
 impl Container {
+    async fn set_label(
+        self: Arc<Self>,
+        id: &ContainerId,
+        name: String,
+        value: String,
+    ) -> Result<()> {
+        // Nobody takes it away meanwhile, or writes another one's notes over these.
+        let present = self.present.lock().await;
+        if !*present {
+            return Err(Error::NotFound(id.clone()));
+        }
+        let written = Arc::clone(&self);
+        blocking(move || {
+            let mut record = Record { phase: Phase::Created, ..written.record.clone() };
+            let mut labels = lock(&written.labels);
+            labels.insert(name, value);
+            record.spec.labels.clone_from(&labels);
+            written.files.write_record(&record)
+        })
+        .await
+    }
+
     async fn read_log(&self, from: LogPosition, lines_max: usize) -> Result<LogBatch> {
         let dir = self.files.log();
         blocking(move || read(&dir, from, lines_max)).await

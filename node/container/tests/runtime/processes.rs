@@ -329,3 +329,20 @@ async fn a_node_that_comes_back_knows_its_processes_notes_and_network() {
     assert!(said.contains(&"CELL: two".to_owned()) && said.contains(&"CELL: lines".to_owned()));
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_nobody_polls_on_keeps_no_other_waiting() {
+    let world = World::open().await;
+    let (runtime, name) = (world.runtime().clone(), id("notes"));
+    runtime.create(world.spec("notes")).await.unwrap();
+    for number in 0..50_u8 {
+        let left = runtime.set_label(&name, "left", "1");
+        let mut left = std::pin::pin!(left);
+        // Polled once, and held on to.
+        let _ = tokio::time::timeout(Duration::ZERO, left.as_mut()).await;
+        let next = runtime.set_label(&name, "next", "2");
+        tokio::time::timeout(PATIENCE, next).await.expect("it is not kept").unwrap();
+        assert_eq!(runtime.get(&name).unwrap().labels["next"], "2", "{number}");
+    }
+    world.close().await;
+}

@@ -55,6 +55,7 @@ struct Said {
     index: u32,
     sequence: u64,
     is_stderr: bool,
+    source: String,
     text: String,
 }
 
@@ -67,26 +68,27 @@ struct Merge {
 
 impl Merge {
     fn add(&mut self, index: u32, lines: Vec<LogLine>) {
-        for LogLine { at_ns, is_stderr, text } in lines {
+        for LogLine { at_ns, is_stderr, source, text } in lines {
             let sequence = self.sequence;
             self.sequence += 1;
-            self.lines.push(Said { at_ns, index, sequence, is_stderr, text });
+            self.lines.push(Said { at_ns, index, sequence, is_stderr, source, text });
         }
     }
 
     fn print(&mut self, source: &str, screen: Screen) -> Result<(), Failure> {
         self.lines.sort_unstable();
         for said in self.lines.drain(..) {
-            let source = format!("{source}/{}", said.index);
+            let Said { at_ns, index, is_stderr, text, .. } = said;
+            let of = if said.source.is_empty() { source } else { &said.source };
+            let named = format!("{of}/{index}");
             if screen.is_json() {
-                let line =
-                    LogLine { at_ns: said.at_ns, is_stderr: said.is_stderr, text: said.text };
-                screen.line(api::json::log_line(&source, &line))?;
+                let line = LogLine { at_ns, is_stderr, source: said.source, text };
+                screen.line(api::json::log_line(&named, &line))?;
                 continue;
             }
-            let kind = if said.is_stderr { "ERR" } else { "OUT" };
-            let stamp = units::log_stamp(said.at_ns);
-            screen.line(format_args!("{stamp} [{source}] {kind} {}", said.text))?;
+            let kind = if is_stderr { "ERR" } else { "OUT" };
+            let stamp = units::log_stamp(at_ns);
+            screen.line(format_args!("{stamp} [{named}] {kind} {text}"))?;
         }
         Ok(())
     }
@@ -273,7 +275,12 @@ mod tests {
 
     #[test]
     fn lines_are_merged_by_time_and_those_of_one_instance_keep_their_order() {
-        let line = |at_ns, text: &str| LogLine { at_ns, is_stderr: false, text: text.to_owned() };
+        let line = |at_ns, text: &str| LogLine {
+            at_ns,
+            is_stderr: false,
+            source: String::new(),
+            text: text.to_owned(),
+        };
         let mut merge = Merge::default();
         merge.add(1, vec![line(5, "b"), line(9, "z"), line(9, "a")]);
         merge.add(0, vec![line(4, "a"), line(9, "y")]);

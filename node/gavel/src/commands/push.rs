@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use api::admin::{Consistency, ImageMetadata};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use model::{DesiredLrp, EnvironmentVariable, ProcessGuid};
 
 use super::parse_guid;
@@ -15,7 +15,7 @@ use crate::cli::Caller;
 use crate::failure::Failure;
 use crate::limits::START_TIMEOUT_DEFAULT;
 use crate::output::Progress;
-use crate::recipe::{self, Wish};
+use crate::recipe::{self, HealthCheck, Wish};
 use crate::rollout;
 use crate::units::{self, parse_duration, parse_mebibytes};
 
@@ -23,7 +23,9 @@ use crate::units::{self, parse_duration, parse_mebibytes};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   gavel push hello -o 127.0.0.1:7450/hello -i 3
-  gavel push web -o nginx:1.27 -m 128M -e GREETING=hi -c 'exec nginx -g \"daemon off;\"'")]
+  gavel push web -o nginx:1.27 -m 128M -e GREETING=hi -c 'exec nginx -g \"daemon off;\"'
+  gavel push api -o me/api -u http --endpoint /ready -t 2m
+  gavel push worker -o me/worker -u process")]
 pub(crate) struct Push {
     #[arg(value_parser = parse_guid::<ProcessGuid>)]
     app: ProcessGuid,
@@ -81,7 +83,14 @@ struct Options {
     /// Sets an environment variable; may be given many times
     #[arg(short, long, value_name = "K=V", value_parser = parse_variable)]
     env: Vec<EnvironmentVariable>,
-    /// How long to wait until all instances run
+    /// What tells that an instance is healthy: its first port accepts a connection, a GET there is
+    /// answered with 200, or its process runs
+    #[arg(short = 'u', long, value_enum, value_name = "TYPE", default_value = "port")]
+    health_check_type: HealthCheckType,
+    /// The path of the http health check
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = parse_path)]
+    endpoint: String,
+    /// How long an instance may take until it is healthy, and how long to wait until all are
     #[arg(
         short = 't',
         long,
@@ -93,6 +102,13 @@ struct Options {
     /// Makes the app and starts none of it
     #[arg(long)]
     no_start: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HealthCheckType {
+    Port,
+    Http,
+    Process,
 }
 
 impl Push {
@@ -121,6 +137,12 @@ async fn push(
         disk_mb: options.disk,
         command: options.command,
         env: options.env,
+        health_check: match options.health_check_type {
+            HealthCheckType::Port => HealthCheck::Port,
+            HealthCheckType::Http => HealthCheck::Http { path: options.endpoint },
+            HealthCheckType::Process => HealthCheck::Process,
+        },
+        start_timeout_ms: i64::try_from(options.start_timeout.as_millis()).unwrap_or(i64::MAX),
         is_started: !options.no_start,
     };
     let mut progress = caller.screen.progress();
@@ -216,6 +238,10 @@ async fn confirm(
         }
         Ok(None) | Err(_) => Err(lost),
     }
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("a path begins with /".to_owned()) }
 }
 
 fn parse_variable(text: &str) -> Result<EnvironmentVariable, String> {

@@ -15,7 +15,12 @@ use crate::gavel;
 const SECOND: i64 = 1_000_000_000;
 
 fn line(seconds: i64, text: &str) -> LogLine {
-    LogLine { at_ns: seconds * SECOND, is_stderr: text.starts_with("oh"), text: text.to_owned() }
+    LogLine {
+        at_ns: seconds * SECOND,
+        is_stderr: text.starts_with("oh"),
+        source: String::new(),
+        text: text.to_owned(),
+    }
 }
 
 fn hello() -> Fake {
