@@ -29,7 +29,7 @@ use super::init::{self, Namespaces};
 use super::packet::{name_senders, receive, send};
 use super::protocol::{FromInit, FromShim, Setup, ToInit, ToShim};
 use super::syscalls::{close_from, inherited};
-use super::{Context as _, Failure, Result, privileges};
+use super::{Context as _, Failure, Result, seccomp};
 use crate::limits::SHIM_MESSAGE_BYTES_MAX;
 
 /// What the second half goes on with.
@@ -164,13 +164,13 @@ fn raise(
     let namespaces = open_namespaces(holder.0)?;
     tell(node, &FromShim::Namespaces { pid: holder.0.as_raw().unsigned_abs() })?;
 
-    let filters = privileges::filters()?;
+    let filter = seccomp::filter()?;
     let (control, init_control) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context("create a socket pair")?;
     name_senders(&control).context("set SO_PASSCRED")?;
     let init = spawn(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID, || {
-        init::main(setup, &init_control, &namespaces, &filters)
+        init::main(setup, &init_control, &namespaces, &filter)
     })
     .context("create init")?;
     drop((init_control, namespaces));

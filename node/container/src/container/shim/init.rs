@@ -47,7 +47,7 @@ pub(super) fn main(
     setup: &Setup,
     control: &OwnedFd,
     namespaces: &Namespaces,
-    filters: &[BpfProgram],
+    filter: &BpfProgram,
 ) -> isize {
     match build(setup, control, namespaces) {
         Ok(()) => {}
@@ -57,7 +57,7 @@ pub(super) fn main(
             return 1;
         }
     }
-    match serve(setup, control, filters) {
+    match serve(setup, control, filter) {
         Ok(()) => 0,
         Err(_shim_gone) => 1,
     }
@@ -115,7 +115,7 @@ fn expect(control: &OwnedFd, wanted: impl FnOnce(&ToInit) -> bool) -> Result<()>
 }
 
 /// Serves the shim until it is gone.
-fn serve(setup: &Setup, control: &OwnedFd, filters: &[BpfProgram]) -> Result<()> {
+fn serve(setup: &Setup, control: &OwnedFd, filter: &BpfProgram) -> Result<()> {
     let (control, signals) = keep_only(control)?;
     send(&control, &FromInit::Ready, &[]).context("tell the shim")?;
     let mut started = BTreeMap::new();
@@ -138,7 +138,7 @@ fn serve(setup: &Setup, control: &OwnedFd, filters: &[BpfProgram]) -> Result<()>
                 return Ok(());
             };
             match packet.value {
-                ToInit::Start => match start(setup, &control, filters, packet.fds) {
+                ToInit::Start => match start(setup, &control, filter, packet.fds) {
                     Ok((name, pid)) => {
                         started.insert(pid, name);
                         send(&control, &FromInit::Started, &[]).context("tell the shim")?;

@@ -20,6 +20,7 @@ mod programs;
 pub(super) mod protocol;
 mod pump;
 mod rootfs;
+mod seccomp;
 mod start;
 mod syscalls;
 mod terminal;

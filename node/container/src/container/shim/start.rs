@@ -21,8 +21,8 @@ use seccompiler::BpfProgram;
 
 use super::super::process::{Launch, Process, Program, Stdio};
 use super::packet::send;
-use super::privileges::apply;
 use super::protocol::{FromInit, Setup};
+use super::seccomp::apply;
 use super::syscalls::{exec, replace_standard, reset_signals};
 use super::terminal::Terminal;
 use super::user::{Identity, resolve_here};
@@ -40,7 +40,7 @@ enum Standard {
 pub(super) fn start(
     setup: &Setup,
     control: &OwnedFd,
-    filters: &[BpfProgram],
+    filter: &BpfProgram,
     fds: Vec<OwnedFd>,
 ) -> Result<(String, Pid)> {
     let (launch, fds) = read_launch(fds)?;
@@ -60,7 +60,7 @@ pub(super) fn start(
     let forked = unsafe { fork() }.context("fork")?;
     match forked {
         ForkResult::Child => {
-            let failed = match become_app(setup, control, &launch.program, &standard, filters) {
+            let failed = match become_app(setup, control, &launch.program, &standard, filter) {
                 Ok(ours) => {
                     drop(report);
                     std::process::exit(programs::run(ours))
@@ -113,7 +113,7 @@ fn become_app<'a>(
     control: &OwnedFd,
     program: &'a Program,
     standard: &Standard,
-    filters: &[BpfProgram],
+    filter: &BpfProgram,
 ) -> Result<&'a Program> {
     // The shim learns our process id on the host from who sent this.
     send(control, &FromInit::Spawned, &[]).context("tell the shim")?;
@@ -128,20 +128,20 @@ fn become_app<'a>(
     set_standard(standard, &user)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("limit core files")?;
     match program {
-        Program::Image(process) => match become_image(process, &user, filters)? {},
+        Program::Image(process) => match become_image(process, &user, filter)? {},
         Program::Unpack { .. } | Program::ReadFile { .. } => {
             become_user(&user)?;
             let home = user.home.as_deref().unwrap_or("/");
             if std::env::set_current_dir(home).is_err() {
                 std::env::set_current_dir("/").context("enter /")?;
             }
-            apply(filters)?;
+            apply(filter)?;
             Ok(program)
         }
     }
 }
 
-fn become_image(process: &Process, user: &Identity, filters: &[BpfProgram]) -> Result<Infallible> {
+fn become_image(process: &Process, user: &Identity, filter: &BpfProgram) -> Result<Infallible> {
     if let Some(nofile) = process.nofile {
         setrlimit(Resource::RLIMIT_NOFILE, nofile, nofile).context("limit open files")?;
     }
@@ -155,7 +155,7 @@ fn become_image(process: &Process, user: &Identity, filters: &[BpfProgram]) -> R
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
     let programs = candidates(&process.args[0], path)?;
     let env = c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?;
-    apply(filters)?;
+    apply(filter)?;
     Err(exec_first(&process.args[0], &programs, &args, &env))
 }
 
