@@ -41,9 +41,9 @@ fix: needs
 bench: bench-needs build
 	$(CARGO) bench --locked -p gavel-benches
 
-# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, nft.
+# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, nft, mkfs.ext4.
 needs:
-	@.ci/install build-essential pkg-config libclang-dev nftables
+	@.ci/install build-essential pkg-config libclang-dev nftables e2fsprogs
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs

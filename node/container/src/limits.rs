@@ -52,6 +52,13 @@ pub const CGROUP_REMOVE_PAUSE: Duration = Duration::from_millis(5);
 /// lock until it is executed.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Tries to get a loop device that another program does not get first.
+pub const LOOP_TRIES_MAX: u32 = 64;
+
+/// Sizes of volumes whose templates are kept; each takes some hundred KiB.
+/// A cell has as many as there are pairs of an image's size and a limit among its containers.
+pub const VOLUME_TEMPLATES_MAX: usize = 64;
+
 /// Bytes of one log line; a longer one is split.
 /// Diego's streamer: `MAX_MESSAGE_SIZE`, 61440.
 pub const LOG_LINE_BYTES_MAX: usize = 61_440;

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use container::container::{DiskEnforcement, DiskScope};
 use model::Millis;
 use plan::Settings;
 use serde::{Deserialize, Serialize};
@@ -125,6 +126,12 @@ pub struct CellConfig {
     pub first_host_id: u32,
     /// Where in the cgroup trees the containers are; unique on the machine.
     pub cgroup: String,
+    /// How the containers' disk limits are enforced: `detect` (the first of what follows that
+    /// works here), `project-quotas`, `pool`, `volumes`, or `none`.
+    pub disk_enforcement: DiskEnforcement,
+    /// What counts against a container's `disk_mb`: `total`, as Diego has it for Docker images,
+    /// counts the image's layers; `exclusive` what the container writes.
+    pub disk_scope: DiskScope,
 }
 
 impl Default for CellConfig {
@@ -142,6 +149,8 @@ impl Default for CellConfig {
             host_ports: (61_001, 65_534),
             first_host_id: 0x1000_0000,
             cgroup: "gavel".to_owned(),
+            disk_enforcement: DiskEnforcement::Detect,
+            disk_scope: DiskScope::Total,
         }
     }
 }

@@ -13,8 +13,8 @@ use agent::Containers;
 use agent::world::{CreateFailure, Found};
 use api::admin::LogLine;
 use container::container::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Exit, Limits, LogPosition,
-    LogStream, Runtime, RuntimeConfig, Shim, Subnet,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, DiskScope, Exit, Limits,
+    LogPosition, LogStream, Runtime, RuntimeConfig, Shim, Subnet,
 };
 use container::image::{self, Reference, Registries, Store};
 use executor::{CellLines, Progress, Recipe, Services, Settings, Surroundings, http_client};
@@ -26,7 +26,7 @@ use tokio::sync::{RwLock, watch};
 use self::execution::Execution;
 use self::sandbox::ContainerSandbox;
 use crate::config::Config;
-use crate::limits::{EXIT_GRACE, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
+use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
 const ID_RANGES: u32 = 1024;
@@ -55,6 +55,7 @@ pub struct LinuxContainers {
     external_address: Ipv4Addr,
     services: Arc<Services>,
     executions: Mutex<BTreeMap<ContainerId, Execution>>,
+    disk_scope: DiskScope,
     versions: watch::Sender<u64>,
     results: Arc<Results>,
     /// Whether the node ends, after which no container is made. Held for reading while one is.
@@ -101,6 +102,7 @@ impl LinuxContainers {
             host_ports: first_port..=last_port,
             id_base: cell.first_host_id,
             id_ranges: ID_RANGES,
+            disk: cell.disk_enforcement,
             log_bytes_max: LOG_BYTES_MAX,
             nameservers: Vec::new(),
             shim,
@@ -124,6 +126,7 @@ impl LinuxContainers {
             external_address: cell.external_address,
             services: Arc::new(services),
             executions: Mutex::default(),
+            disk_scope: cell.disk_scope,
             versions,
             results: Arc::default(),
             closed: RwLock::new(false),
@@ -194,8 +197,9 @@ impl LinuxContainers {
         let spec = ContainerSpec {
             id: id.clone(),
             layers: image.layers.clone(),
+            image_bytes: image.bytes,
             hostname: order.hostname(),
-            limits: order.limits(),
+            limits: order.limits(self.disk_scope),
             ports: order.ports.to_vec(),
             labels: BTreeMap::from([(NOTES_LABEL.to_owned(), notes)]),
         };
@@ -395,6 +399,7 @@ struct Order<'a> {
     digest: Option<&'a model::Digest>,
     ports: &'a [u16],
     memory_mb: i32,
+    disk_mb: i32,
     max_pids: i32,
     cpu_weight: u32,
     log_source: &'a str,
@@ -410,6 +415,7 @@ impl<'a> Order<'a> {
                 digest: desired.rootfs_digest.as_ref(),
                 ports: &desired.ports,
                 memory_mb: desired.memory_mb,
+                disk_mb: desired.disk_mb,
                 max_pids: desired.max_pids,
                 // Diego raises an LRP's weight to at least 1.
                 cpu_weight: desired.cpu_weight.max(1),
@@ -422,6 +428,7 @@ impl<'a> Order<'a> {
                 digest: task.definition.rootfs_digest.as_ref(),
                 ports: &[],
                 memory_mb: task.definition.memory_mb,
+                disk_mb: task.definition.disk_mb,
                 max_pids: task.definition.max_pids,
                 cpu_weight: task.definition.cpu_weight,
                 log_source: &task.definition.log_source,
@@ -447,13 +454,15 @@ impl<'a> Order<'a> {
         self.guid.chars().take(63).collect::<String>().replace('_', "-")
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, scope: DiskScope) -> Limits {
         let positive = |value: i32| u32::try_from(value).ok().filter(|value| *value > 0);
         Limits {
             memory_bytes: positive(self.memory_mb).map(|mb| u64::from(mb) << 20),
             pids: positive(self.max_pids),
             // Diego: shares are 1024 for a weight of 100.
             cpu_shares: (self.cpu_weight > 0).then(|| (1024 * self.cpu_weight / 100).max(2)),
+            disk: positive(self.disk_mb).map(|mb| DiskLimit { bytes: u64::from(mb) << 20, scope }),
+            inodes: Some(INODES_MAX),
         }
     }
 }

@@ -22,6 +22,8 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 pub const STOP_NOW: Duration = Duration::ZERO;
 /// Between SIGTERM and SIGKILL where the node ends its containers with itself.
 pub const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// Inodes that one container may make. Diego: `inode_limit`.
+pub const INODES_MAX: u64 = 200_000;
 /// What is kept of one container's output on disk, in bytes.
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 /// How often a follower of output that has ended looks whether its container was replaced.

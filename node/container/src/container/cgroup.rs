@@ -222,7 +222,7 @@ impl Cgroups {
         Ok(())
     }
 
-    /// What the container uses.
+    /// What the container uses, as far as its groups know.
     pub(super) fn stats(&self, id: &ContainerId) -> Result<Stats> {
         match &self.version {
             Version::V1(v1) => {
@@ -234,6 +234,7 @@ impl Cgroups {
                         .saturating_sub(cache),
                     cpu_ns: read_number(&self.in_v1(cpu, id).join("cpuacct.usage"))?,
                     pids: read_number(&self.in_v1(&v1.pids, id).join("pids.current"))?,
+                    ..Stats::default()
                 })
             }
             Version::V2 { .. } => {
@@ -243,6 +244,7 @@ impl Cgroups {
                     memory_bytes: read_number(&group.join("memory.current"))?.saturating_sub(cache),
                     cpu_ns: read_key(&group.join("cpu.stat"), "usage_usec")?.saturating_mul(1000),
                     pids: read_number(&group.join("pids.current"))?,
+                    ..Stats::default()
                 })
             }
         }
@@ -471,7 +473,12 @@ mod tests {
         let leaf = root.path().join("gavel/n1/shims/cgroup.subtree_control");
         assert!(!leaf.exists(), "processes live in leaves only");
 
-        let limits = Limits { memory_bytes: Some(1 << 20), pids: Some(5), cpu_shares: Some(1024) };
+        let limits = Limits {
+            memory_bytes: Some(1 << 20),
+            pids: Some(5),
+            cpu_shares: Some(1024),
+            ..Limits::default()
+        };
         cgroups.create(&id(), &limits).unwrap();
         let group = root.path().join("gavel/n1/containers/c1");
         let read = |file: &str| fs::read_to_string(group.join(file)).unwrap();
@@ -485,7 +492,7 @@ mod tests {
         fs::write(group.join("memory.stat"), "anon 1\ninactive_file 1000\n").unwrap();
         fs::write(group.join("cpu.stat"), "usage_usec 7\nuser_usec 1\n").unwrap();
         fs::write(group.join("pids.current"), "3\n").unwrap();
-        let stats = Stats { memory_bytes: 4000, cpu_ns: 7000, pids: 3 };
+        let stats = Stats { memory_bytes: 4000, cpu_ns: 7000, pids: 3, ..Stats::default() };
         assert_eq!(cgroups.stats(&id()).unwrap(), stats);
     }
 

@@ -5,8 +5,8 @@
 //!
 //! [`teardown`]: super::stop::teardown
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
 use super::error::{Context as _, Error, Result};
@@ -63,6 +63,7 @@ impl Inner {
         if table.containers.contains_key(&spec.id) {
             return Err(Error::AlreadyExists(spec.id));
         }
+        let place = self.disk.place(&spec)?;
         let slot = table.allocate_slot(&self.config)?;
         let host_ports: Vec<HostPort> = table.allocate_ports(&self.config, spec.ports.len())?;
         let record = Record {
@@ -71,6 +72,7 @@ impl Inner {
             address: self.config.subnet.address(slot),
             id_base: self.config.id_base + slot * IDS_PER_CONTAINER,
             ports: mappings(&spec.ports, &host_ports),
+            place,
             spec,
         };
         let id = record.spec.id.clone();
@@ -82,7 +84,12 @@ impl Inner {
     async fn make(&self, container: &Arc<Container>) -> Result<ContainerInfo> {
         let spec = &container.record.spec;
         let (files, record) = (container.files.clone(), container.record.clone());
-        blocking(move || make_files(&files, &record)).await?;
+        let disk = Arc::clone(&self.disk);
+        blocking(move || {
+            make_files(&files, &record)?;
+            disk.make(&record, &files)
+        })
+        .await?;
         self.cgroups.create(&spec.id, &spec.limits)?;
 
         let (shim, mut connection) =
@@ -125,7 +132,10 @@ impl Inner {
         }
         connection.send(&ToShim::Connected).await?;
         match connection.receive().await {
-            Some(FromShim::Created) => Ok(()),
+            Some(FromShim::Created { init_pid }) => {
+                container.hold_init(init_pid);
+                Ok(())
+            }
             message => Err(failed(message)),
         }
     }
@@ -134,6 +144,7 @@ impl Inner {
         let groups = self.cgroups.groups(&record.spec.id);
         Setup {
             dir: files.dir.clone(),
+            writable: self.disk.writable(record, files),
             layers: record.spec.layers.clone(),
             hostname: record.spec.hostname.clone(),
             id_base: record.id_base,
@@ -170,11 +181,9 @@ fn make_files(files: &Files, record: &Record) -> Result<()> {
     // Only root looks in: the app's files are in there.
     DirBuilder::new().mode(0o700).create(dir).context(context)?;
     files.write_record(record)?;
-    for part in ["upper", "work", "layers", "rootfs", "log"] {
+    for part in ["layers", "rootfs", "log"] {
         fs::create_dir(dir.join(part)).context(context)?;
     }
     fs::File::create_new(files.lock()).context(context)?;
-    let upper = dir.join("upper");
-    fs::set_permissions(&upper, Permissions::from_mode(0o755)).context(context)?;
-    chown(&upper, Some(record.id_base), Some(record.id_base)).context(context)
+    Ok(())
 }

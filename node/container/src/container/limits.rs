@@ -11,6 +11,31 @@ pub struct Limits {
     pub pids: Option<u32>,
     /// Share of the processors under contention; 1024 is one ordinary container.
     pub cpu_shares: Option<u32>,
+    /// Bytes on disk.
+    pub disk: Option<DiskLimit>,
+    /// Files, directories and other inodes that it may make.
+    /// Counted where the disk is; not for a container without a disk limit whose runtime gives a
+    /// volume to those that have one, and at most one for each 4 KiB of such a volume.
+    pub inodes: Option<u64>,
+}
+
+/// A limit on a container's disk; what exceeds it is refused to the process, which goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskLimit {
+    /// The limit.
+    pub bytes: u64,
+    /// What counts.
+    pub scope: DiskScope,
+}
+
+/// What counts against a [`DiskLimit`]; garden's `DiskLimitScope`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskScope {
+    /// The image's layers, and what the container writes.
+    Total,
+    /// What the container writes.
+    Exclusive,
 }
 
 impl Limits {

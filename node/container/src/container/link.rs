@@ -197,7 +197,7 @@ impl Watcher {
             }
             // Asked for only while a container is made or adopted, or on another connection.
             FromShim::Namespaces { .. }
-            | FromShim::Created
+            | FromShim::Created { .. }
             | FromShim::Failed(_)
             | FromShim::Status { .. }
             | FromShim::Launched

@@ -4,7 +4,7 @@
 //! of its life, [`process`] says what may run in it, [`probe`] speaks to what does, and
 //! [`read_file`] takes a file out of it, and
 //! [`recover`] finds it again after the node's own death; [`cgroup`],
-//! [`network`] and [`limits`] are what it is made of on the node's side; [`shim`] is the small
+//! [`disk`], [`network`] and [`limits`] are what it is made of on the node's side; [`shim`] is the small
 //! re-executed program on the other side, which builds the namespaces and outlives the node.
 //!
 //! What is deliberately absent: images (layers are directories here), the cluster, and threads
@@ -12,6 +12,7 @@
 
 mod cgroup;
 mod create;
+mod disk;
 mod error;
 mod limits;
 mod link;
@@ -28,8 +29,9 @@ mod spec;
 mod state;
 mod stop;
 
+pub use disk::DiskEnforcement;
 pub use error::{Error, Result};
-pub use limits::Limits;
+pub use limits::{DiskLimit, DiskScope, Limits};
 pub use logs::{LogBatch, LogLine, LogPosition, LogStream};
 pub use network::Subnet;
 pub use process::{Ends, Launch, Process, ProcessExit, ProcessState, Program, Stdio};

@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 
+use super::disk::{Writable, in_mounts_of_its_own, mount_writable};
 use super::error::{Context as _, Error, Result};
 use super::runtime::{Runtime, blocking};
 use super::spec::{ContainerId, ContainerState};
@@ -48,20 +48,25 @@ impl Runtime {
             }
         }
         let (dir, layers) = (container.files.dir.clone(), container.record.spec.layers.clone());
+        let writable = self.0.disk.writable(&container.record, &container.files);
         let owned_path = PathBuf::from(path);
         let context = || format!("read {path} of container {id}");
-        // A thread of its own: what is unshared there ends with it.
-        let reader =
-            move || std::thread::spawn(move || read(&dir, &layers, &owned_path, bytes_max));
-        let read = blocking(move || reader().join()).await;
-        read.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).context(context)
+        let read = move || read(&dir, &writable, &layers, &owned_path, bytes_max);
+        let read = blocking(move || in_mounts_of_its_own(read)).await;
+        read.flatten().context(context)
     }
 }
 
-fn read(dir: &Path, layers: &[PathBuf], path: &Path, bytes_max: usize) -> std::io::Result<Vec<u8>> {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+fn read(
+    dir: &Path,
+    writable: &Writable,
+    layers: &[PathBuf],
+    path: &Path,
+    bytes_max: usize,
+) -> std::io::Result<Vec<u8>> {
+    // Of this thread alone: it does not share it (unshare(2), CLONE_FS).
     std::env::set_current_dir(dir)?;
+    mount_writable(writable, Path::new("writable"))?;
     mount_overlay(layers)?;
     let root =
         File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_PATH).open("rootfs")?;
@@ -93,7 +98,7 @@ fn mount_overlay(layers: &[PathBuf]) -> std::io::Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("layers"), "layers", Some("tmpfs"), quiet, Some("size=64k,mode=700"))?;
     // Short relative names: the kernel takes one page of options.
-    let mut lower = vec!["upper".to_owned()];
+    let mut lower = vec!["writable/upper".to_owned()];
     for (number, layer) in layers.iter().enumerate().rev() {
         let point = format!("layers/{number}");
         fs::create_dir(&point)?;

@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
 use super::cgroup::Cgroups;
+use super::disk::Disk;
 use super::error::{Context as _, Error, Result};
 use super::link::{Connection, connect, exit_of, watch};
 use super::network::{HostPort, Network};
@@ -50,6 +51,7 @@ impl Runtime {
             .context(|| format!("create {}", containers_dir.display()))?;
         let own = lock_dir(&config.dir).await?;
         let cgroups = Cgroups::open(&config.cgroup_parent)?;
+        let disk = open_disk(&config).await?;
         let records = read_records(&containers_dir)?;
         let attached: Vec<_> = records
             .iter()
@@ -61,6 +63,7 @@ impl Runtime {
             nameservers: nameservers(&config),
             cgroups: Arc::new(cgroups),
             network,
+            disk: Arc::new(disk),
             events: broadcast::Sender::new(EVENTS_MAX),
             table: Mutex::new(Table::default()),
             _lock: own,
@@ -87,6 +90,13 @@ fn check_ids(config: &RuntimeConfig) -> Result<()> {
         return invalid(format!("{} ranges from {} do not fit", config.id_ranges, config.id_base));
     }
     Ok(())
+}
+
+async fn open_disk(config: &RuntimeConfig) -> Result<Disk> {
+    let (dir, wanted) = (config.dir.clone(), config.disk);
+    // Not the first id of a range: those are the containers' own projects.
+    let project = config.id_base + 1;
+    blocking(move || Disk::open(&dir, wanted, project)).await
 }
 
 async fn lock_dir(dir: &Path) -> Result<Flock<File>> {
@@ -168,6 +178,7 @@ impl Inner {
         match asked.await {
             Ok(Some((connection, FromShim::Status { init_pid, first, processes }))) => {
                 container.hold_namespace(init_pid);
+                container.hold_init(init_pid);
                 let running = |Running { pid, since_ms }| ContainerState::Running { pid, since_ms };
                 container.state.send_replace(Some(first.map_or(ContainerState::Created, running)));
                 container.processes.send_replace(processes);
@@ -184,8 +195,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes cgroups that no record speaks of.
+    /// Removes cgroups and writable layers that no record speaks of.
     fn remove_strays(&self) -> Result<()> {
+        self.disk.remove_strays(|id| lock(&self.table).containers.contains_key(id))?;
         for id in self.cgroups.list()? {
             if !lock(&self.table).containers.contains_key(&id) {
                 self.cgroups.remove(&id)?;

@@ -6,16 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::future::Future;
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::fcntl::Flock;
+use nix::fcntl::{Flock, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 
 use super::cgroup::Cgroups;
+use super::disk::{Disk, DiskEnforcement};
 use super::error::{Error, Result};
 use super::link::ShimLink;
 use super::logs::{LogBatch, LogPosition, read};
@@ -49,6 +54,8 @@ pub struct RuntimeConfig {
     pub id_base: u32,
     /// How many such ranges there are: the bound on containers, with the subnet's addresses.
     pub id_ranges: u32,
+    /// How disk limits are enforced.
+    pub disk: DiskEnforcement,
     /// Bytes of log kept for one container.
     pub log_bytes_max: u64,
     /// What containers ask for names; empty takes the host's own, loopback ones left out.
@@ -87,6 +94,7 @@ pub(super) struct Inner {
     pub nameservers: Vec<IpAddr>,
     pub cgroups: Arc<Cgroups>,
     pub network: Network,
+    pub disk: Arc<Disk>,
     pub events: broadcast::Sender<Event>,
     pub table: Mutex<Table>,
     /// Held while the directory is ours.
@@ -157,6 +165,8 @@ pub(super) struct Container {
     /// The network namespace, which so outlives its processes: until the ports are taken back, who
     /// calls them is refused at once and not left waiting.
     pub namespace: Mutex<Option<File>>,
+    /// The directory in `/proc` of its init; opened while that lives, it is nobody else's.
+    pub init: Mutex<Option<File>>,
 }
 
 impl Container {
@@ -173,6 +183,7 @@ impl Container {
             link: Mutex::new(None),
             watcher: Mutex::new(None),
             namespace: Mutex::new(None),
+            init: Mutex::new(None),
         }
     }
 
@@ -180,6 +191,11 @@ impl Container {
     /// Where it has ended just now, so has the namespace.
     pub(super) fn hold_namespace(&self, pid: u32) {
         *lock(&self.namespace) = File::open(format!("/proc/{pid}/ns/net")).ok();
+    }
+
+    /// Holds the `/proc` directory of its init, which lives.
+    pub(super) fn hold_init(&self, pid: u32) {
+        *lock(&self.init) = File::open(format!("/proc/{pid}")).ok();
     }
 
     pub(super) fn info(&self) -> Option<ContainerInfo> {
@@ -279,8 +295,16 @@ impl Runtime {
 
     /// What a container uses now.
     pub fn stats(&self, id: &ContainerId) -> Result<Stats> {
-        self.0.find(id)?;
-        self.0.cgroups.stats(id)
+        let container = self.0.find(id)?;
+        let stats = self.0.cgroups.stats(id)?;
+        let init = lock(&container.init);
+        let usage = self.0.disk.usage(&container.record, &container.files, init.as_ref());
+        Ok(Stats {
+            disk_bytes: usage.map(|usage| usage.bytes),
+            inodes: usage.map(|usage| usage.inodes),
+            age_ms: init.as_ref().and_then(age_ms),
+            ..stats
+        })
     }
 
     /// Up to `lines_max` lines of a container's log after `from`, without waiting.
@@ -304,7 +328,7 @@ impl Runtime {
         self.0.find(id)?.follow_log(from, lines_max).await
     }
 
-    /// Removes bridge, table and the runtime's cgroups, as the last act of an orderly shutdown.
+    /// Removes bridge, table, the pool's mount and the runtime's cgroups, as the last act of an orderly shutdown.
     /// Refused while there are containers: they need them.
     /// IPv4 forwarding, which others may have come to rely on, stays on.
     pub async fn close_network(&self) -> Result<()> {
@@ -314,9 +338,23 @@ impl Runtime {
             return Err(Error::NetworkInUse { bridge, containers });
         }
         self.0.network.close().await?;
+        self.0.disk.close();
         self.0.cgroups.close();
         Ok(())
     }
+}
+
+/// Since when a process lives, by the clock that does not jump (proc_pid_stat(5), field 22).
+fn age_ms(process: &File) -> Option<u64> {
+    let stat = openat(process, "stat", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(stat).read_to_string(&mut text).ok()?;
+    // The second field is the name, in parentheses, with whatever in it.
+    let started: u64 = text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()?;
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok()?;
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+    let now_ms = u64::try_from(now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000).ok()?;
+    Some(now_ms.saturating_sub(started * 1000 / ticks))
 }
 
 impl Container {

@@ -81,6 +81,9 @@ pub struct ContainerSpec {
     /// user ids (0 to 65535).
     /// They are never written to and may be shared by any number of containers.
     pub layers: Vec<PathBuf>,
+    /// What the layers take on disk: counted by [`DiskScope::Total`](super::DiskScope::Total).
+    #[serde(default)]
+    pub image_bytes: u64,
     /// What the container calls itself.
     pub hostname: String,
     /// What it may use.
@@ -212,6 +215,13 @@ pub struct Stats {
     pub cpu_ns: u64,
     /// Tasks, the container's init included.
     pub pids: u64,
+    /// Bytes on disk that the container has written; `None` where nothing counts them: see
+    /// [`DiskEnforcement`](super::DiskEnforcement).
+    pub disk_bytes: Option<u64>,
+    /// Inodes that it has made; `None` as for `disk_bytes`.
+    pub inodes: Option<u64>,
+    /// Milliseconds since it was made; `None` once it has exited.
+    pub age_ms: Option<u64>,
 }
 
 #[cfg(test)]

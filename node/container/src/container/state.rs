@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::disk::Place;
 use super::error::{Context as _, Error, Result};
 use super::network::Attachment;
 use super::spec::{ContainerSpec, PortMapping};
@@ -41,6 +42,9 @@ pub(super) struct Record {
     pub address: Ipv4Addr,
     pub id_base: u32,
     pub ports: Vec<PortMapping>,
+    /// Where its writable layer is.
+    #[serde(default)]
+    pub place: Place,
 }
 
 impl Record {
@@ -70,6 +74,14 @@ impl Files {
     /// What the shim says if it panics.
     pub(super) fn stderr(&self) -> PathBuf {
         self.dir.join("shim.err")
+    }
+    /// Where the writable layer is mounted by those that look at it; or is itself.
+    pub(super) fn writable(&self) -> PathBuf {
+        self.dir.join("writable")
+    }
+    /// The writable layer's volume, where it has one.
+    pub(super) fn volume(&self) -> PathBuf {
+        self.dir.join("volume.ext4")
     }
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("log")

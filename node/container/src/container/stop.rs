@@ -110,6 +110,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
         end(id, container, &link).await?;
     }
     lock(&container.namespace).take();
+    lock(&container.init).take();
     let (cgroups, owned_id) = (Arc::clone(&inner.cgroups), id.clone());
     let (groups, disconnected) = tokio::join!(
         blocking(move || cgroups.remove(&owned_id)),
@@ -117,10 +118,14 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
     );
     groups.and(disconnected).and(unpublished)?;
     // Last, for the record is in it.
-    blocking(move || match std::fs::remove_dir_all(&files.dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        Ok(()) | Err(_) => Ok(()),
+    let (disk, record) = (Arc::clone(&inner.disk), container.record.clone());
+    blocking(move || {
+        disk.remove(&record, &files)?;
+        match std::fs::remove_dir_all(&files.dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            Ok(()) | Err(_) => Ok(()),
+        }
+        .context(|| format!("remove {}", files.dir.display()))
     })
     .await
-    .context(|| format!("remove the files of container {id}"))
 }

@@ -25,7 +25,7 @@ async fn root_inside_is_nobody_outside_and_no_neighbour_either() {
         let fields: Vec<u32> = map.split_whitespace().map(|n| n.parse().unwrap()).collect();
         assert_eq!(fields, [0, info.id_base, 65_536]);
         // What it writes belongs to its own range on disk.
-        let secret = world.config.dir.join(format!("containers/{name}/upper/root/secret"));
+        let secret = world.config.dir.join(format!("containers/{name}/writable/upper/root/secret"));
         let secret = super::world::wait_for_file(&secret).await;
         assert_eq!(secret.uid(), info.id_base);
     }

@@ -50,7 +50,12 @@ async fn the_process_limit_holds_a_fork_bomb() {
 async fn use_is_counted() {
     let world = World::open().await;
     let mut spec = world.spec("stats");
-    spec.limits = Limits { memory_bytes: Some(64 << 20), pids: Some(20), cpu_shares: Some(512) };
+    spec.limits = Limits {
+        memory_bytes: Some(64 << 20),
+        pids: Some(20),
+        cpu_shares: Some(512),
+        ..Limits::default()
+    };
     let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo up; sleep 1000";
     world.run_with(spec, sh(script)).await;
     world.line("stats", "up").await;

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use container::container::{
-    ContainerState, Event, ExitStatus, LogStream, Runtime, RuntimeConfig, Shim,
+    ContainerState, DiskEnforcement, DiskLimit, DiskScope, Event, ExitStatus, Limits, LogStream,
+    Runtime, RuntimeConfig, Shim,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -186,6 +187,7 @@ async fn node_process() {
         host_ports: port..=port + 49,
         id_base: ids.parse().unwrap(),
         id_ranges: 64,
+        disk: DiskEnforcement::Volumes,
         log_bytes_max: 1 << 20,
         nameservers: vec![],
         shim: Shim { program: env!("CARGO_BIN_EXE_container-test-shim").into(), args: vec![] },
@@ -199,7 +201,11 @@ async fn node_process() {
                     id: id(&format!("life-{life}-{number}")),
                     layers: vec![layer.clone().into()],
                     hostname: "node".into(),
-                    limits: container::container::Limits::default(),
+                    image_bytes: 0,
+                    limits: Limits {
+                        disk: Some(DiskLimit { bytes: 1 << 20, scope: DiskScope::Exclusive }),
+                        ..Limits::default()
+                    },
                     ports: vec![80],
                     labels: Default::default(),
                 };
@@ -242,8 +248,10 @@ async fn a_node_killed_at_any_moment_leaves_what_it_finished_and_nothing_else() 
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Not for an event but for any moment: each round another.
-        tokio::time::sleep(Duration::from_millis(60 + round * 23)).await;
+        // Not for an event but for any moment: each round another, and more patient where the
+        // machine turns out to be slow.
+        let patience = u64::saturating_sub(round, 10).pow(2) * 8;
+        tokio::time::sleep(Duration::from_millis(60 + round * 23 + patience)).await;
         node.kill().unwrap();
         node.wait().unwrap();
         world.reopen().await;

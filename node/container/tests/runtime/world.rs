@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use container::container::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, Event, Events, Exit, Limits,
-    LogPosition, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskEnforcement, Error, Event,
+    Events, Exit, Limits, LogPosition, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
 
 /// Long enough for a machine with other work, short enough to end a stuck test.
@@ -29,8 +29,12 @@ impl World {
         Self::open_with(|_| {}).await
     }
 
-    /// Names, subnet and ports are this process's and this world's own.
     pub(crate) async fn open_with(change: impl FnOnce(&mut RuntimeConfig)) -> Self {
+        Self::try_open(change).await.unwrap()
+    }
+
+    /// Names, subnet and ports are this process's and this world's own.
+    pub(crate) async fn try_open(change: impl FnOnce(&mut RuntimeConfig)) -> Result<Self, Error> {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let dir = tempfile::Builder::new().prefix("gavel-runtime-").tempdir().unwrap();
@@ -45,14 +49,15 @@ impl World {
             host_ports: 20_000 + block..=20_000 + block + 49,
             id_base: 1_000_000 + number * 20_000_000,
             id_ranges: 64,
+            disk: DiskEnforcement::None,
             log_bytes_max: 1 << 20,
             nameservers: vec!["192.0.2.53".parse().unwrap()],
             shim: Shim { program: env!("CARGO_BIN_EXE_container-test-shim").into(), args: vec![] },
         };
         change(&mut config);
         make_layer(&dir.path().join("layer"));
-        let runtime = Runtime::open(config.clone()).await.unwrap();
-        Self { config, runtime: Some(runtime), dir }
+        let runtime = Runtime::open(config.clone()).await?;
+        Ok(Self { config, runtime: Some(runtime), dir })
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -81,6 +86,7 @@ impl World {
         ContainerSpec {
             id: self::id(id),
             layers: vec![self.layer()],
+            image_bytes: 0,
             hostname: id.to_owned(),
             limits: Limits::default(),
             ports: vec![],
@@ -120,6 +126,16 @@ impl World {
         })
         .await
         .expect("the container exits")
+    }
+
+    /// The main process of a running container, on the host.
+    pub(crate) fn pid(&self, id: &str) -> u32 {
+        match self.runtime().get(&self::id(id)).unwrap().state {
+            ContainerState::Running { pid, .. } => pid,
+            state @ (ContainerState::Created | ContainerState::Exited(_)) => {
+                panic!("{id} is {state:?}")
+            }
+        }
     }
 
     /// All lines of one stream so far.
@@ -172,11 +188,16 @@ impl World {
     /// What an empty, open runtime has on the host.
     pub(crate) fn network_traces(&self) -> Vec<String> {
         let bridge = &self.config.bridge;
-        vec![format!("link {bridge}"), format!("table ip gavel_{bridge}")]
+        let mut traces = vec![format!("link {bridge}"), format!("table ip gavel_{bridge}")];
+        if self.config.disk == DiskEnforcement::Pool {
+            let pool = self.config.dir.join("pool").display().to_string();
+            traces.extend(self.traces().into_iter().filter(|trace| trace.contains(&pool)));
+        }
+        traces
     }
 
-    /// Everything on this host that is this world's: links, tables, mounts, processes, cgroups
-    /// of containers, directories of containers.
+    /// Everything on this host that is this world's: links, tables, mounts, loop devices, processes,
+    /// cgroups of containers, directories of containers.
     pub(crate) fn traces(&self) -> Vec<String> {
         let mut traces = Vec::new();
         let gateway = u32::from(self.config.subnet.gateway()) & 0xFFFF_FF00;
@@ -195,6 +216,13 @@ impl World {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir.path().to_str().unwrap();
         traces.extend(mounts.lines().filter(|m| m.contains(dir)).map(|m| format!("mount {m}")));
+        for device in fs::read_dir("/sys/block").unwrap() {
+            let device = device.unwrap().path();
+            let file = fs::read_to_string(device.join("loop/backing_file")).unwrap_or_default();
+            if file.contains(dir) {
+                traces.push(format!("{} with {file}", device.display()));
+            }
+        }
         // With its end, so that world 1's are not taken for those of world 10.
         let cgroups = format!("/{}/", self.config.cgroup_parent);
         for process in processes() {

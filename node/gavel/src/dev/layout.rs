@@ -146,6 +146,8 @@ mod tests {
             host_ports = [62512, 64022]
             first_host_id = 335544320
             cgroup = "gavel/dev-2"
+            disk_enforcement = "detect"
+            disk_scope = "total"
 
             [registries]
             insecure = []

@@ -88,7 +88,7 @@ pub(super) fn build() -> Result<Built> {
     match built {
         Ok((parts, init, control)) => {
             let Parts { setup, files, listener, log, lock } = parts;
-            tell(&node, &FromShim::Created)?;
+            tell(&node, &FromShim::Created { init_pid: init.0.as_raw().unsigned_abs() })?;
             Ok(Built { setup, files, node, listener, init, control, log, _lock: lock })
         }
         Err(failure) => {

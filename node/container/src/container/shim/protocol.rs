@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::disk::Writable;
 use super::super::logs::{LogPosition, LogStream};
 use super::super::process::{Launch, ProcessState};
 use super::super::spec::ExitStatus;
@@ -17,9 +18,10 @@ use super::super::spec::ExitStatus;
 /// Everything a shim needs to know to build its container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(in super::super) struct Setup {
-    /// The container's directory, with `upper`, `work`, `layers`, `rootfs`, `log` and
-    /// `shim.lock` in it.
+    /// The container's directory, with `writable`, `layers`, `rootfs`, `log` and `shim.lock` in
+    /// it.
     pub dir: PathBuf,
+    pub writable: Writable,
     pub layers: Vec<PathBuf>,
     pub hostname: String,
     /// First host id of the container, and how many there are.
@@ -71,7 +73,10 @@ pub(in super::super) enum FromShim {
         pid: u32,
     },
     /// The container is built.
-    Created,
+    Created {
+        /// On the host.
+        init_pid: u32,
+    },
     /// It could not be built; the shim is gone.
     Failed(String),
     Status {

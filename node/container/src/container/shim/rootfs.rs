@@ -6,10 +6,10 @@
 //! Everything below the new root is mounted after `pivot_root`: a symlink in the image then
 //! leads back into the image, never to the host.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{OpenOptionsExt as _, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::pivot_root;
 
+use super::super::disk::{heed_limits, mount_writable};
 use super::protocol::Setup;
 use super::syscalls::{attach_mount, clone_mount, map_ids};
 use super::{Context as _, Result};
@@ -60,6 +61,8 @@ pub(super) fn enter(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("cut mount propagation")?;
     std::env::set_current_dir(&setup.dir).context("enter the container's directory")?;
+    mount_writable(&setup.writable, Path::new("writable")).context("mount the writable layer")?;
+    make_upper(setup)?;
     mount_overlay(setup, user_ns)?;
     std::env::set_current_dir("rootfs").context("enter the root file system")?;
     // The same directory twice: the old root is put on top of the new one, and taken off
@@ -74,6 +77,15 @@ pub(super) fn enter(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
     write_if_there("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
     MASKED.iter().try_for_each(|path| mask(path))?;
     READ_ONLY.iter().try_for_each(|path| make_read_only(path))
+}
+
+/// What overlayfs writes to, and where it prepares that.
+fn make_upper(setup: &Setup) -> Result<()> {
+    for (name, mode) in [("writable/upper", 0o755), ("writable/work", 0o700)] {
+        // The umask is zero here.
+        DirBuilder::new().mode(mode).create(name).with_context(|| format!("create {name}"))?;
+    }
+    own(Path::new("writable/upper"), setup.id_base)
 }
 
 fn mount_overlay(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
@@ -99,7 +111,11 @@ fn mount_overlay(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
     lower.reverse();
     // volatile: nothing of the container outlives a crash of the machine, so nothing in it
     // need be synced for one.
-    let options = format!("lowerdir={},upperdir=upper,workdir=work,volatile", lower.join(":"));
+    let options = format!(
+        "lowerdir={},upperdir=writable/upper,workdir=writable/work,volatile",
+        lower.join(":")
+    );
+    heed_limits().context("give up exceeding disk limits")?;
     mount(Some("overlay"), "rootfs", Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
         .context("mount the layers (overlayfs)")?;
     umount2("layers", MntFlags::MNT_DETACH).context("detach the directory of layers")
