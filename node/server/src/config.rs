@@ -129,6 +129,9 @@ pub struct CellConfig {
     /// How the containers' disk limits are enforced: `detect` (the first of what follows that
     /// works here), `project-quotas`, `pool`, `volumes`, or `none`.
     pub disk_enforcement: DiskEnforcement,
+    /// Lines a second that a container may log, whatever its own limit is; 0 is unlimited.
+    /// Diego: `max_log_lines_per_second`.
+    pub log_lines_per_second: u32,
     /// What counts against a container's `disk_mb`: `total`, as Diego has it for Docker images,
     /// counts the image's layers; `exclusive` what the container writes.
     pub disk_scope: DiskScope,
@@ -150,6 +153,7 @@ impl Default for CellConfig {
             first_host_id: 0x1000_0000,
             cgroup: "gavel".to_owned(),
             disk_enforcement: DiskEnforcement::Detect,
+            log_lines_per_second: 0,
             disk_scope: DiskScope::Total,
         }
     }

@@ -13,11 +13,12 @@ use agent::Containers;
 use agent::world::{CreateFailure, Found};
 use api::admin::LogLine;
 use container::container::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, DiskScope, Exit, Limits,
-    LogPosition, LogStream, Runtime, RuntimeConfig, Shim, Subnet,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, Exit, Limits,
+    LogPosition, LogRate, LogStream, Runtime, RuntimeConfig, Shim, Subnet,
 };
 use container::image::{self, Reference, Registries, Store};
 use executor::{CellLines, Progress, Recipe, Services, Settings, Surroundings, http_client};
+use model::desired_lrp::LogRateLimit;
 use model::{CellId, NetInfo, PortMapping};
 use plan::cell::{Container, Handle, Work};
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use tokio::sync::{RwLock, watch};
 
 use self::execution::Execution;
 use self::sandbox::ContainerSandbox;
-use crate::config::Config;
+use crate::config::{CellConfig, Config};
 use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
@@ -55,7 +56,7 @@ pub struct LinuxContainers {
     external_address: Ipv4Addr,
     services: Arc<Services>,
     executions: Mutex<BTreeMap<ContainerId, Execution>>,
-    disk_scope: DiskScope,
+    cell: CellConfig,
     versions: watch::Sender<u64>,
     results: Arc<Results>,
     /// Whether the node ends, after which no container is made. Held for reading while one is.
@@ -126,7 +127,7 @@ impl LinuxContainers {
             external_address: cell.external_address,
             services: Arc::new(services),
             executions: Mutex::default(),
-            disk_scope: cell.disk_scope,
+            cell: cell.clone(),
             versions,
             results: Arc::default(),
             closed: RwLock::new(false),
@@ -199,7 +200,7 @@ impl LinuxContainers {
             layers: image.layers.clone(),
             image_bytes: image.bytes,
             hostname: order.hostname(),
-            limits: order.limits(self.disk_scope),
+            limits: order.limits(&self.cell),
             ports: order.ports.to_vec(),
             labels: BTreeMap::from([(NOTES_LABEL.to_owned(), notes)]),
         };
@@ -402,6 +403,8 @@ struct Order<'a> {
     disk_mb: i32,
     max_pids: i32,
     cpu_weight: u32,
+    /// -1 is unlimited, as in Diego.
+    log_bytes_per_second: i64,
     log_source: &'a str,
     result_file: &'a str,
     guid: String,
@@ -419,6 +422,7 @@ impl<'a> Order<'a> {
                 max_pids: desired.max_pids,
                 // Diego raises an LRP's weight to at least 1.
                 cpu_weight: desired.cpu_weight.max(1),
+                log_bytes_per_second: log_bytes_per_second(desired.log_rate_limit),
                 log_source: &desired.log_source,
                 result_file: "",
                 guid: instance.instance_guid.to_string(),
@@ -431,6 +435,7 @@ impl<'a> Order<'a> {
                 disk_mb: task.definition.disk_mb,
                 max_pids: task.definition.max_pids,
                 cpu_weight: task.definition.cpu_weight,
+                log_bytes_per_second: log_bytes_per_second(task.definition.log_rate_limit),
                 log_source: &task.definition.log_source,
                 result_file: &task.definition.result_file,
                 guid: task.task_guid.to_string(),
@@ -454,17 +459,27 @@ impl<'a> Order<'a> {
         self.guid.chars().take(63).collect::<String>().replace('_', "-")
     }
 
-    fn limits(&self, scope: DiskScope) -> Limits {
+    fn limits(&self, cell: &CellConfig) -> Limits {
         let positive = |value: i32| u32::try_from(value).ok().filter(|value| *value > 0);
         Limits {
             memory_bytes: positive(self.memory_mb).map(|mb| u64::from(mb) << 20),
             pids: positive(self.max_pids),
             // Diego: shares are 1024 for a weight of 100.
             cpu_shares: (self.cpu_weight > 0).then(|| (1024 * self.cpu_weight / 100).max(2)),
-            disk: positive(self.disk_mb).map(|mb| DiskLimit { bytes: u64::from(mb) << 20, scope }),
+            disk: positive(self.disk_mb)
+                .map(|mb| DiskLimit { bytes: u64::from(mb) << 20, scope: cell.disk_scope }),
             inodes: Some(INODES_MAX),
+            log_rate: LogRate {
+                bytes_per_second: self.log_bytes_per_second.try_into().ok(),
+                lines_per_second: (cell.log_lines_per_second > 0)
+                    .then_some(cell.log_lines_per_second),
+            },
         }
     }
+}
+
+fn log_bytes_per_second(limit: Option<LogRateLimit>) -> i64 {
+    limit.map_or(-1, |limit| limit.bytes_per_second)
 }
 
 /// What the container does, with what is known of it now that it is made.

@@ -157,6 +157,7 @@ impl Inner {
             gateway: self.config.subnet.gateway(),
             nameservers: self.nameservers.clone(),
             log_bytes_max: self.config.log_bytes_max,
+            log_rate: record.spec.limits.log_rate,
         }
     }
 

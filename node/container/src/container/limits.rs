@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::log_rate::LogRate;
+
 /// Resource limits of one container; `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -17,6 +19,9 @@ pub struct Limits {
     /// Counted where the disk is; not for a container without a disk limit whose runtime gives a
     /// volume to those that have one, and at most one for each 4 KiB of such a volume.
     pub inodes: Option<u64>,
+    /// What its processes say.
+    #[serde(default)]
+    pub log_rate: LogRate,
 }
 
 /// A limit on a container's disk; what exceeds it is refused to the process, which goes on.

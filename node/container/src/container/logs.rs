@@ -10,10 +10,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context as _, Result};
+use super::log_rate::{LogRate, LogRateLimiter, Verdict};
 use crate::limits::{LOG_BATCH_BYTES_MAX, LOG_LINE_BYTES_MAX, LOG_SEGMENTS_MAX};
 
 const HEAD_BYTES: usize = 12;
@@ -138,18 +140,46 @@ pub(super) struct LogWriter {
     end: LogPosition,
     segment_bytes_max: u64,
     batch: Vec<u8>,
+    since: Instant,
+    limiter: LogRateLimiter,
 }
 
 impl LogWriter {
     /// Starts a log of at most `bytes_max` (and at least a few lines) in the empty directory.
-    pub(super) fn create(dir: &Path, bytes_max: u64) -> io::Result<Self> {
+    /// `rate` bounds what the app says.
+    pub(super) fn create(dir: &Path, bytes_max: u64, rate: LogRate) -> io::Result<Self> {
         let dir = dir.to_owned();
         let file = File::create_new(segment_path(&dir, 0))?;
         let record_bytes_max = HEAD_BYTES + usize::from(u8::MAX) + LOG_LINE_BYTES_MAX;
         let line_bytes_max = u64::try_from(record_bytes_max)
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let segment_bytes_max = (bytes_max / LOG_SEGMENTS_MAX).max(line_bytes_max);
-        Ok(Self { dir, file, end: LogPosition::START, segment_bytes_max, batch: Vec::new() })
+        Ok(Self {
+            dir,
+            file,
+            end: LogPosition::START,
+            segment_bytes_max,
+            batch: Vec::new(),
+            since: Instant::now(),
+            limiter: LogRateLimiter::new(rate),
+        })
+    }
+
+    /// Adds a line of the app, or what its limits make of it.
+    pub(super) fn push_app(
+        &mut self,
+        at_ns: u64,
+        stream: LogStream,
+        source: &str,
+        text: &[u8],
+    ) -> io::Result<()> {
+        match self.limiter.admit(self.since.elapsed(), text.len()) {
+            Verdict::Pass => self.push(at_ns, stream, source, text),
+            Verdict::Drop => Ok(()),
+            Verdict::Replace(notice) => {
+                self.push(at_ns, LogStream::Stdout, source, notice.as_bytes())
+            }
+        }
     }
 
     /// Adds a line; it is in the file after the next [`Self::write`].
@@ -336,7 +366,7 @@ mod tests {
     #[test]
     fn a_reader_goes_on_where_it_was() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::create(dir.path(), 1 << 20).unwrap();
+        let mut log = LogWriter::create(dir.path(), 1 << 20, LogRate::default()).unwrap();
         log.push(1, LogStream::Stdout, "APP", b"one").unwrap();
         log.push(2, LogStream::Stderr, "", b"two").unwrap();
         log.write().unwrap();
@@ -361,7 +391,7 @@ mod tests {
     #[test]
     fn the_log_is_bounded_and_a_slow_reader_is_told_what_it_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::create(dir.path(), 400_000).unwrap();
+        let mut log = LogWriter::create(dir.path(), 400_000, LogRate::default()).unwrap();
         for number in 0..5000_u64 {
             let line = format!("{number:0>1000}");
             log.push(number, LogStream::Stdout, "APP", line.as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! Memory, processes, processors.
 
-use container::container::{ExitStatus, Limits, LogStream, Process};
+use container::container::{ExitStatus, Limits, LogRate, LogStream, Process};
 
 use super::world::{World, args, id, sh};
 
@@ -63,6 +63,29 @@ async fn use_is_counted() {
     assert!((10_000..64 << 20).contains(&stats.memory_bytes), "{stats:?}");
     assert!(stats.cpu_ns > 1_000_000, "{stats:?}");
     assert!((2..=3).contains(&stats.pids), "init, shell, and sleep if it was quick: {stats:?}");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_logs_too_fast_is_told_and_not_heard_for_a_second() {
+    let world = World::open().await;
+    let mut spec = world.spec("flood");
+    let bytes_per_second = Some(2000);
+    spec.limits.log_rate = LogRate { bytes_per_second, lines_per_second: None };
+    // Lines of 100 bytes, on either output; what the container waits for is time.
+    let script = "line=$(printf '%099d' 0); i=0
+        while [ $i -lt 100 ]; do echo 1$line; echo 2$line >&2; i=$((i+1)); done
+        sleep 1.2; echo heard again";
+    world.run_with(spec, sh(script)).await;
+    world.exit("flood").await;
+    let out = world.log("flood", LogStream::Stdout).await;
+    let all = out.clone() + &world.log("flood", LogStream::Stderr).await;
+    let passed = all.lines().filter(|line| line.len() == 100).count();
+    // What comes back while it writes is a little more, on a slow machine.
+    assert!((20..60).contains(&passed), "{passed} lines: {all}");
+    let notice = "app instance exceeded log rate limit (2000 bytes/sec)";
+    assert!(out.lines().any(|line| line == notice), "{out}");
+    assert!(out.ends_with("heard again\n"), "{out}");
     world.close().await;
 }
 

@@ -147,6 +147,7 @@ mod tests {
             first_host_id = 335544320
             cgroup = "gavel/dev-2"
             disk_enforcement = "detect"
+            log_lines_per_second = 0
             disk_scope = "total"
 
             [registries]

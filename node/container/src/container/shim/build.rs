@@ -119,7 +119,8 @@ fn prepare(reader: &mut NodeReader<'_>) -> Result<Parts> {
     // The kernel may take anyone before the one who knows how the app ended.
     // Lowering it needs CAP_SYS_RESOURCE, which a node need not have.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
-    let log = LogWriter::create(&files.log(), setup.log_bytes_max).context("create the log")?;
+    let log = LogWriter::create(&files.log(), setup.log_bytes_max, setup.log_rate)
+        .context("create the log")?;
     std::env::set_current_dir(&setup.dir).context("enter the container's directory")?;
     // Relative: a socket's path has 108 bytes (unix(7)).
     let listener = UnixListener::bind(SOCKET).context("listen on shim.sock")?;

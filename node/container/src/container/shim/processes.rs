@@ -284,7 +284,7 @@ impl Output {
         let at_ns = now_ns();
         // A full disk loses lines: an app that waits for us would lose more.
         splitter.push(&bytes[..length], |line| {
-            let _ = log.push(at_ns, *stream, source, line);
+            let _ = log.push_app(at_ns, *stream, source, line);
         });
         let _ = log.write();
         Ok(Read::Some)
@@ -305,7 +305,7 @@ impl Output {
     fn flush(&mut self, log: &mut LogWriter) {
         let Self { source, stream, splitter, .. } = self;
         splitter.flush(|line| {
-            let _ = log.push(now_ns(), *stream, source, line);
+            let _ = log.push_app(now_ns(), *stream, source, line);
         });
     }
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::super::disk::Writable;
+use super::super::log_rate::LogRate;
 use super::super::logs::{LogPosition, LogStream};
 use super::super::process::{Launch, ProcessState};
 use super::super::spec::ExitStatus;
@@ -35,6 +36,7 @@ pub(in super::super) struct Setup {
     pub gateway: Ipv4Addr,
     pub nameservers: Vec<IpAddr>,
     pub log_bytes_max: u64,
+    pub log_rate: LogRate,
 }
 
 /// What the node says to the shim.
