@@ -156,18 +156,29 @@ impl World {
 
     /// Waits until a line appears in the log.
     pub(crate) async fn line(&self, id: &str, wanted: &str) {
+        self.find_line(id, |line| line == wanted, wanted).await;
+    }
+
+    /// The first line in the log that is it, as soon as there is one.
+    pub(crate) async fn find_line(
+        &self,
+        id: &str,
+        is_it: impl Fn(&str) -> bool,
+        wanted: &str,
+    ) -> String {
         let mut from = LogPosition::START;
         let found = async {
             loop {
                 let batch = self.runtime().logs_follow(&self::id(id), from, 100).await.unwrap();
                 let batch = batch.unwrap_or_else(|| panic!("{id} ended without {wanted:?}"));
-                if batch.lines.iter().any(|line| line.text == wanted.as_bytes()) {
-                    return;
+                let mut lines = batch.lines.iter().map(|line| String::from_utf8_lossy(&line.text));
+                if let Some(line) = lines.find(|line| is_it(line)) {
+                    return line.into_owned();
                 }
                 from = batch.next;
             }
         };
-        tokio::time::timeout(PATIENCE, found).await.expect("the line appears");
+        tokio::time::timeout(PATIENCE, found).await.expect("the line appears")
     }
 
     pub(crate) async fn destroy(&self, id: &str) {

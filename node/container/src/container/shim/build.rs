@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use caps::CapSet;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sched::{CloneFlags, clone};
@@ -21,7 +22,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, getpid, getppid, pause};
+use nix::unistd::{Gid, Pid, Uid, getpid, getppid, pause, setegid, seteuid};
 
 use super::super::logs::LogWriter;
 use super::super::state::{Files, SOCKET};
@@ -160,7 +161,7 @@ fn raise(
     parts: Parts,
 ) -> Result<(Parts, Child, OwnedFd)> {
     let setup = &parts.setup;
-    let holder = spawn_holder()?;
+    let holder = as_user(setup.id_base, spawn_holder)??;
     map_ids(setup, holder.0)?;
     let namespaces = open_namespaces(holder.0)?;
     tell(node, &FromShim::Namespaces { pid: holder.0.as_raw().unsigned_abs() })?;
@@ -201,6 +202,27 @@ fn raise(
     }
     drop(holder);
     Ok((parts, init, control))
+}
+
+/// Does something with the effective ids of a container's root, all capabilities kept.
+///
+/// Who makes a user namespace owns it, and what the namespace uses of the kernel's per-user
+/// limits (inotify instances, queued signals, message queues) is charged to its owner as well
+/// (the kernel's `kernel/ucount.c`): with one owner for all, one container could use up what all
+/// others need.
+fn as_user<T>(id: u32, body: impl FnOnce() -> T) -> Result<T> {
+    let context = || format!("become user {id} for a moment");
+    setegid(Gid::from_raw(id)).with_context(context)?;
+    seteuid(Uid::from_raw(id)).with_context(context)?;
+    // Which leaves the permitted capabilities, and drops those in effect (capabilities(7)).
+    caps::read(None, CapSet::Permitted)
+        .and_then(|permitted| caps::set(None, CapSet::Effective, &permitted))
+        .map_err(io::Error::other)
+        .with_context(context)?;
+    let result = body();
+    seteuid(Uid::from_raw(0)).context("be root again")?;
+    setegid(Gid::from_raw(0)).context("be root again")?;
+    Ok(result)
 }
 
 /// Starts a process that does nothing, in new namespaces.
