@@ -10,6 +10,8 @@ mod calls;
 mod exhaust;
 mod packets;
 
+use std::path::Path;
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -28,6 +30,7 @@ fn main() {
         ["processes"] => exhaust::processes(),
         ["ordinary"] => exhaust::ordinary(),
         ["forge", address, gateway] => packets::forge(address, gateway),
+        ["write", root] => calls::open_for_writing(Path::new(root)),
         ["reach", pid] => calls::reach(pid.parse().unwrap()),
         unknown => panic!("no attack {unknown:?}"),
     }
