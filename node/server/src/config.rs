@@ -126,6 +126,8 @@ pub struct CellConfig {
     pub first_host_id: u32,
     /// Where in the cgroup trees the containers are; unique on the machine.
     pub cgroup: String,
+    /// Whether containers that ask for it are privileged, which makes their root the machine's.
+    pub privileged_containers: bool,
     /// How the containers' disk limits are enforced: `detect` (the first of what follows that
     /// works here), `project-quotas`, `pool`, `volumes`, or `none`.
     pub disk_enforcement: DiskEnforcement,
@@ -152,6 +154,7 @@ impl Default for CellConfig {
             host_ports: (61_001, 65_534),
             first_host_id: 0x1000_0000,
             cgroup: "gavel".to_owned(),
+            privileged_containers: false,
             disk_enforcement: DiskEnforcement::Detect,
             log_lines_per_second: 0,
             disk_scope: DiskScope::Total,

@@ -59,6 +59,13 @@ impl Inner {
 
     /// Takes the container's name, slot and ports; nothing happens yet.
     fn reserve(&self, spec: ContainerSpec) -> Result<Arc<Container>> {
+        if spec.privileged && !self.config.privileged {
+            return Err(Error::Invalid {
+                what: format!("container {}", spec.id),
+                reason: "it is privileged, which this node's configuration does not allow"
+                    .to_owned(),
+            });
+        }
         let mut table = lock(&self.table);
         if table.containers.contains_key(&spec.id) {
             return Err(Error::AlreadyExists(spec.id));
@@ -147,8 +154,9 @@ impl Inner {
             writable: self.disk.writable(record, files),
             layers: record.spec.layers.clone(),
             hostname: record.spec.hostname.clone(),
-            id_base: record.id_base,
+            id_base: record.root_id(),
             id_count: IDS_PER_CONTAINER,
+            privileged: record.spec.privileged,
             shim_cgroups: groups.shims,
             container_cgroups: groups.container,
             oom_counter: groups.oom_counter,

@@ -443,6 +443,7 @@ mod tests {
             layers: vec!["/layer".into()],
             image_bytes,
             hostname: "c1".to_owned(),
+            privileged: false,
             limits: Limits { disk, inodes: Some(100), ..Limits::default() },
             ports: Vec::new(),
             labels: BTreeMap::new(),

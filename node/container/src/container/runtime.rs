@@ -56,6 +56,8 @@ pub struct RuntimeConfig {
     pub id_ranges: u32,
     /// How disk limits are enforced.
     pub disk: DiskEnforcement,
+    /// Whether privileged containers are made.
+    pub privileged: bool,
     /// Bytes of log kept for one container.
     pub log_bytes_max: u64,
     /// What containers ask for names; empty takes the host's own, loopback ones left out.
@@ -205,7 +207,7 @@ impl Container {
             state,
             address: self.record.address,
             ports: self.record.ports.clone(),
-            id_base: self.record.id_base,
+            id_base: self.record.root_id(),
             labels: lock(&self.labels).clone(),
         })
     }

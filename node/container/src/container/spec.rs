@@ -86,6 +86,11 @@ pub struct ContainerSpec {
     pub image_bytes: u64,
     /// What the container calls itself.
     pub hostname: String,
+    /// Whether it is garden's privileged container: its root is the host's, with nearly all
+    /// capabilities, every system call and nothing masked. It can take its machine over; only a
+    /// runtime that is [configured so](super::RuntimeConfig::privileged) makes it.
+    #[serde(default)]
+    pub privileged: bool,
     /// What it may use.
     pub limits: Limits,
     /// TCP ports to publish, each on a host port of the runtime's choice.
@@ -144,7 +149,7 @@ pub struct ContainerInfo {
     pub address: Ipv4Addr,
     /// Its published ports, in the order asked for.
     pub ports: Vec<PortMapping>,
-    /// The host's user and group id of the container's root.
+    /// The host's user and group id of the container's root; 0 of a privileged one.
     pub id_base: u32,
     /// The caller's notes.
     pub labels: BTreeMap<String, String>,

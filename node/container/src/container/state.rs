@@ -40,6 +40,7 @@ pub(super) struct Record {
     /// Its number on this node: decides address and user ids.
     pub slot: u32,
     pub address: Ipv4Addr,
+    /// First of its range of host ids, which are nobody else's.
     pub id_base: u32,
     pub ports: Vec<PortMapping>,
     /// Where its writable layer is.
@@ -48,6 +49,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// The host's user and group id of the container's root.
+    pub(super) fn root_id(&self) -> u32 {
+        if self.spec.privileged { 0 } else { self.id_base }
+    }
+
     pub(super) fn attachment(&self) -> Attachment {
         Attachment { address: self.address, ports: self.ports.clone() }
     }

@@ -94,6 +94,44 @@ async fn privileges_are_dockers_defaults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_privileged_container_is_made_only_where_that_is_allowed() {
+    let world = World::open().await;
+    let mut spec = world.spec("refused");
+    spec.privileged = true;
+    let error = world.runtime().create(spec).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "invalid container refused: it is privileged, which this node's configuration does not \
+         allow"
+    );
+    world.close().await;
+
+    let world = World::open_with(|config| config.privileged = true).await;
+    let script = "xargs </proc/self/uid_map; grep -E '^(NoNewPrivs|Seccomp:)' \
+                  /proc/self/status; mount -t tmpfs none /tmp && echo mounted; \
+                  test -r /proc/keys && echo keys; ls /dev/fuse; \
+                  echo x >/root/mine; sleep 1000";
+    let mut spec = world.spec("privileged");
+    spec.privileged = true;
+    let info = world.run_with(spec.clone(), sh(script)).await;
+    assert_eq!(info.id_base, 0);
+    world.line("privileged", "/dev/fuse").await;
+    let out = world.log("privileged", LogStream::Stdout).await;
+    assert_eq!(out, "0 0 4294967295\nNoNewPrivs:\t0\nSeccomp:\t0\nmounted\nkeys\n/dev/fuse\n");
+    let mine = world.config.dir.join("containers/privileged/writable/upper/root/mine");
+    assert_eq!(super::world::wait_for_file(&mine).await.uid(), 0);
+
+    // Another user than root can have what it has elsewhere, and CAP_SYS_ADMIN.
+    spec.id = id("user");
+    let process = Process { user: "web".into(), ..sh("grep -E '^Cap(Eff|Bnd)' /proc/self/status") };
+    world.run_with(spec, process).await;
+    world.exit("user").await;
+    let out = world.log("user", LogStream::Stdout).await;
+    assert_eq!(out, "CapEff:\t0000000000000000\nCapBnd:\t00000000a82425fb\n");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_the_host_leaks_in() {
     let world = World::open().await;
     let script = "cd /proc/self/fd; echo *; env | sort; \

@@ -188,6 +188,7 @@ async fn node_process() {
         id_base: ids.parse().unwrap(),
         id_ranges: 64,
         disk: DiskEnforcement::Volumes,
+        privileged: false,
         log_bytes_max: 1 << 20,
         nameservers: vec![],
         shim: Shim { program: env!("CARGO_BIN_EXE_container-test-shim").into(), args: vec![] },
@@ -201,6 +202,7 @@ async fn node_process() {
                     id: id(&format!("life-{life}-{number}")),
                     layers: vec![layer.clone().into()],
                     hostname: "node".into(),
+                    privileged: false,
                     image_bytes: 0,
                     limits: Limits {
                         disk: Some(DiskLimit { bytes: 1 << 20, scope: DiskScope::Exclusive }),

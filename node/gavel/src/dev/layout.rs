@@ -146,6 +146,7 @@ mod tests {
             host_ports = [62512, 64022]
             first_host_id = 335544320
             cgroup = "gavel/dev-2"
+            privileged_containers = false
             disk_enforcement = "detect"
             log_lines_per_second = 0
             disk_scope = "total"

@@ -161,12 +161,19 @@ fn raise(
     parts: Parts,
 ) -> Result<(Parts, Child, OwnedFd)> {
     let setup = &parts.setup;
-    let holder = as_user(setup.id_base, spawn_holder)??;
-    map_ids(setup, holder.0)?;
-    let namespaces = open_namespaces(holder.0)?;
+    let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let holder = if setup.privileged {
+        spawn_holder(namespaces)?
+    } else {
+        let namespaces = namespaces | CloneFlags::CLONE_NEWUSER;
+        let holder = as_user(setup.id_base, || spawn_holder(namespaces))??;
+        map_ids(setup, holder.0)?;
+        holder
+    };
+    let namespaces = open_namespaces(setup, holder.0)?;
     tell(node, &FromShim::Namespaces { pid: holder.0.as_raw().unsigned_abs() })?;
 
-    let filter = seccomp::filter()?;
+    let filter = seccomp::filter(setup.privileged)?;
     let (control, init_control) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context("create a socket pair")?;
@@ -226,12 +233,8 @@ fn as_user<T>(id: u32, body: impl FnOnce() -> T) -> Result<T> {
 }
 
 /// Starts a process that does nothing, in new namespaces.
-fn spawn_holder() -> Result<Child> {
+fn spawn_holder(namespaces: CloneFlags) -> Result<Child> {
     let parent = getpid();
-    let namespaces = CloneFlags::CLONE_NEWUSER
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
     spawn(namespaces, || {
         // If the parent died before we asked to be told, nobody will tell us.
         if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != parent {
@@ -263,13 +266,18 @@ fn map_ids(setup: &Setup, pid: Pid) -> Result<()> {
     Ok(())
 }
 
-fn open_namespaces(pid: Pid) -> Result<Namespaces> {
+fn open_namespaces(setup: &Setup, pid: Pid) -> Result<Namespaces> {
     let open = |name: &str| {
         File::open(format!("/proc/{pid}/ns/{name}"))
             .map(OwnedFd::from)
             .with_context(|| format!("open the {name} namespace"))
     };
-    Ok(Namespaces { user: open("user")?, net: open("net")?, ipc: open("ipc")?, uts: open("uts")? })
+    Ok(Namespaces {
+        user: if setup.privileged { None } else { Some(open("user")?) },
+        net: open("net")?,
+        ipc: open("ipc")?,
+        uts: open("uts")?,
+    })
 }
 
 /// The node's lines, while there is one node only and nothing else to wait for.

@@ -36,7 +36,8 @@ use super::{Context as _, Result, eth, rootfs};
 /// Namespaces made for this container, to be joined.
 #[derive(Debug)]
 pub(super) struct Namespaces {
-    pub user: OwnedFd,
+    /// `None` is the host's.
+    pub user: Option<OwnedFd>,
     pub net: OwnedFd,
     pub ipc: OwnedFd,
     pub uts: OwnedFd,
@@ -80,12 +81,14 @@ fn build(setup: &Setup, control: &OwnedFd, namespaces: &Namespaces) -> Result<()
         setns(namespace, kind).with_context(|| format!("join the {name} namespace"))?;
     }
     nix::unistd::sethostname(&setup.hostname).context("set the host name")?;
-    rootfs::enter(setup, namespaces.user.as_fd())?;
+    rootfs::enter(setup, namespaces.user.as_ref().map(AsFd::as_fd))?;
     expect(control, |message| matches!(message, ToInit::Connected))?;
     eth::configure(setup).context("configure eth0")?;
 
     // From here on we are nobody on the host.
-    setns(&namespaces.user, CloneFlags::CLONE_NEWUSER).context("join the user namespace")?;
+    if let Some(user) = &namespaces.user {
+        setns(user, CloneFlags::CLONE_NEWUSER).context("join the user namespace")?;
+    }
     setgroups(&[]).context("drop groups")?;
     setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).context("become root")?;
     setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).context("become root")?;
@@ -94,7 +97,7 @@ fn build(setup: &Setup, control: &OwnedFd, namespaces: &Namespaces) -> Result<()
     prctl::set_dumpable(false).context("become undumpable")?;
     umask(Mode::from_bits_truncate(0o022));
     rootfs::write_etc(setup)?;
-    drop_capabilities()?;
+    drop_capabilities(setup.privileged)?;
     nix::unistd::setsid().context("lead a session")?;
 
     let null =

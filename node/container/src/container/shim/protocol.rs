@@ -28,6 +28,9 @@ pub(in super::super) struct Setup {
     /// First host id of the container, and how many there are.
     pub id_base: u32,
     pub id_count: u32,
+    /// Whether it stays in the host's user namespace, with what that gives.
+    #[serde(default)]
+    pub privileged: bool,
     pub shim_cgroups: Vec<PathBuf>,
     pub container_cgroups: Vec<PathBuf>,
     pub oom_counter: PathBuf,

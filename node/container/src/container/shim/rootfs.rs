@@ -20,7 +20,7 @@ use nix::unistd::pivot_root;
 
 use super::super::disk::{heed_limits, mount_writable};
 use super::protocol::Setup;
-use super::syscalls::{attach_mount, clone_mount, map_ids};
+use super::syscalls::{attach_mount, clone_mount, protect};
 use super::{Context as _, Result};
 
 /// What Docker hides (moby `oci/defaults.go`).
@@ -53,11 +53,14 @@ const DEVICES: [(&str, u64, u64); 6] = [
     ("tty", 5, 0),
 ];
 
+/// Privileged containers have it in garden.
+const FUSE: (&str, u64, u64) = ("fuse", 10, 229);
+
 const NONE: Option<&str> = None;
 
 /// Makes the layers the root of the calling process, whose mount namespace is new.
 /// The process must already be in the container's other namespaces, except its user namespace.
-pub(super) fn enter(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("cut mount propagation")?;
     std::env::set_current_dir(&setup.dir).context("enter the container's directory")?;
@@ -75,7 +78,11 @@ pub(super) fn enter(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
     mount_dev(setup)?;
     // Docker's default too: ports below 1024 mean nothing in a namespace of one's own.
     write_if_there("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+    if setup.privileged {
+        return Ok(());
+    }
     MASKED.iter().try_for_each(|path| mask(path))?;
+    mask_thermal_throttle()?;
     READ_ONLY.iter().try_for_each(|path| make_read_only(path))
 }
 
@@ -88,7 +95,7 @@ fn make_upper(setup: &Setup) -> Result<()> {
     own(Path::new("writable/upper"), setup.id_base)
 }
 
-fn mount_overlay(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
+fn mount_overlay(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
     // Short relative names: the kernel takes one page of options, for 127 layers.
     mount(Some("layers"), "layers", Some("tmpfs"), MsFlags::empty(), Some("size=64k,mode=700"))
         .context("mount the directory of layers")?;
@@ -97,7 +104,7 @@ fn mount_overlay(setup: &Setup, user_ns: BorrowedFd<'_>) -> Result<()> {
         let point = format!("layers/{number}");
         fs::create_dir(&point).with_context(|| format!("create {point}"))?;
         let copy = clone_mount(layer).with_context(|| format!("open layer {}", layer.display()))?;
-        map_ids(&copy, user_ns).with_context(|| {
+        protect(&copy, user_ns).with_context(|| {
             format!(
                 "map user ids of layer {} (needs mount_setattr with id-mapped mounts, Linux 5.12 \
                  and a file system that has them)",
@@ -136,7 +143,8 @@ fn mount_dev(setup: &Setup) -> Result<()> {
     let options = format!("mode=755,size=64k,uid={root},gid={root}");
     mount(Some("tmpfs"), "/dev", Some("tmpfs"), MsFlags::MS_NOSUID, Some(options.as_str()))
         .context("mount /dev")?;
-    for (name, major, minor) in DEVICES {
+    let fuse = setup.privileged.then_some(FUSE);
+    for (name, major, minor) in DEVICES.into_iter().chain(fuse) {
         let path = PathBuf::from("/dev").join(name);
         // The umask is zero here.
         mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(major, minor))
@@ -203,6 +211,14 @@ fn mask(path: &str) -> Result<()> {
         }
         Ok(_) => mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE).with_context(what),
     }
+}
+
+/// Of each processor (the list of moby, which names the advisory GHSA-6fw5-f8r9-fgfm).
+fn mask_thermal_throttle() -> Result<()> {
+    (0..)
+        .map(|number| format!("/sys/devices/system/cpu/cpu{number}"))
+        .take_while(|processor| Path::new(processor).exists())
+        .try_for_each(|processor| mask(&format!("{processor}/thermal_throttle")))
 }
 
 fn make_read_only(path: &str) -> Result<()> {

@@ -21,6 +21,7 @@ use seccompiler::BpfProgram;
 
 use super::super::process::{Launch, Process, Program, Stdio};
 use super::packet::send;
+use super::privileges::bound_user;
 use super::protocol::{FromInit, Setup};
 use super::seccomp::apply;
 use super::syscalls::{exec, replace_standard, reset_signals};
@@ -128,9 +129,9 @@ fn become_app<'a>(
     set_standard(standard, &user)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("limit core files")?;
     match program {
-        Program::Image(process) => match become_image(process, &user, filter)? {},
+        Program::Image(process) => match become_image(setup, process, &user, filter)? {},
         Program::Unpack { .. } | Program::ReadFile { .. } => {
-            become_user(&user)?;
+            become_user(setup, &user)?;
             let home = user.home.as_deref().unwrap_or("/");
             if std::env::set_current_dir(home).is_err() {
                 std::env::set_current_dir("/").context("enter /")?;
@@ -141,13 +142,18 @@ fn become_app<'a>(
     }
 }
 
-fn become_image(process: &Process, user: &Identity, filter: &BpfProgram) -> Result<Infallible> {
+fn become_image(
+    setup: &Setup,
+    process: &Process,
+    user: &Identity,
+    filter: &BpfProgram,
+) -> Result<Infallible> {
     if let Some(nofile) = process.nofile {
         setrlimit(Resource::RLIMIT_NOFILE, nofile, nofile).context("limit open files")?;
     }
     let env = environment(process, user);
     let dir = working_dir(process, user)?;
-    become_user(user)?;
+    become_user(setup, user)?;
     // After the user: the directory may be another's.
     std::env::set_current_dir(&dir).with_context(|| format!("enter {dir}"))?;
 
@@ -180,7 +186,8 @@ fn set_standard(standard: &Standard, user: &Identity) -> Result<()> {
     }
 }
 
-fn become_user(user: &Identity) -> Result<()> {
+fn become_user(setup: &Setup, user: &Identity) -> Result<()> {
+    bound_user(setup.privileged, user.uid)?;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     // The main group among them, or setgid programs could shed it (CVE-2022-36109).
     let groups: Vec<Gid> =

@@ -40,12 +40,18 @@ pub(super) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     owned(fd)
 }
 
-/// Shows the files of a detached mount with the ids of `user_ns`, read-only, without devices
-/// (mount_setattr(2)).
-pub(super) fn map_ids(mount: &OwnedFd, user_ns: BorrowedFd<'_>) -> io::Result<()> {
-    let userns_fd = u64::try_from(user_ns.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+/// Makes a detached mount read-only and without devices, and shows its files with the ids of
+/// `user_ns`, if there is one (mount_setattr(2)).
+pub(super) fn protect(mount: &OwnedFd, user_ns: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let (mapped, userns_fd) = match user_ns {
+        Some(user_ns) => {
+            let fd = u64::try_from(user_ns.as_raw_fd());
+            (MOUNT_ATTR_IDMAP, fd.map_err(|_| io::ErrorKind::InvalidInput)?)
+        }
+        None => (0, 0),
+    };
     let attr = MountAttr {
-        attr_set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+        attr_set: mapped | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
         attr_clr: 0,
         propagation: 0,
         userns_fd,
