@@ -14,6 +14,9 @@ pub const CONTAINER_ID_BYTES_MAX: usize = 128;
 /// Ports one container may publish.
 pub const CONTAINER_PORTS_MAX: usize = 64;
 
+/// Mounts of one container: volumes, cached dependencies, mounted files.
+pub const MOUNTS_MAX: usize = 64;
+
 /// State changes kept for a slow subscriber before it is told that it lagged.
 pub const EVENTS_MAX: usize = 1024;
 

@@ -200,6 +200,7 @@ impl LinuxContainers {
             id: id.clone(),
             layers: image.layers.clone(),
             image_bytes: image.bytes,
+            mounts: vec![],
             hostname: order.hostname(),
             privileged: order.privileged,
             limits: order.limits(&self.cell),

@@ -153,6 +153,7 @@ impl Inner {
             dir: files.dir.clone(),
             writable: self.disk.writable(record, files),
             layers: record.spec.layers.clone(),
+            mounts: record.spec.mounts.clone(),
             hostname: record.spec.hostname.clone(),
             id_base: record.root_id(),
             id_count: IDS_PER_CONTAINER,

@@ -442,6 +442,7 @@ mod tests {
             id: ContainerId::new("c1").unwrap(),
             layers: vec!["/layer".into()],
             image_bytes,
+            mounts: vec![],
             hostname: "c1".to_owned(),
             privileged: false,
             limits: Limits { disk, inodes: Some(100), ..Limits::default() },

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
 use super::limits::Limits;
+use super::mounts::{self, Mount};
 use crate::limits::{CONTAINER_ID_BYTES_MAX, CONTAINER_PORTS_MAX, LAYERS_MAX};
 
 /// Names one container on this machine; also the name of its directory and its cgroups.
@@ -84,6 +85,9 @@ pub struct ContainerSpec {
     /// What the layers take on disk: counted by [`DiskScope::Total`](super::DiskScope::Total).
     #[serde(default)]
     pub image_bytes: u64,
+    /// What else it sees, in this order: a later one may lie in an earlier one.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     /// What the container calls itself.
     pub hostname: String,
     /// Whether it is garden's privileged container: its root is the host's, with nearly all
@@ -121,6 +125,9 @@ impl ContainerSpec {
         }
         if self.ports.len() > CONTAINER_PORTS_MAX {
             return invalid(format!("{} ports, {CONTAINER_PORTS_MAX} at most", self.ports.len()));
+        }
+        if let Some(fault) = mounts::fault(&self.mounts) {
+            return invalid(fault);
         }
         if self.ports.contains(&0) {
             return invalid("port 0 cannot be published".to_owned());

@@ -9,6 +9,7 @@ mod files;
 mod isolation;
 mod life;
 mod limits;
+mod mounts;
 mod network;
 mod processes;
 mod recovery;

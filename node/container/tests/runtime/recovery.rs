@@ -201,6 +201,7 @@ async fn node_process() {
                 let spec = container::container::ContainerSpec {
                     id: id(&format!("life-{life}-{number}")),
                     layers: vec![layer.clone().into()],
+                    mounts: vec![],
                     hostname: "node".into(),
                     privileged: false,
                     image_bytes: 0,

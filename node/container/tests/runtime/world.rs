@@ -88,6 +88,7 @@ impl World {
             id: self::id(id),
             layers: vec![self.layer()],
             image_bytes: 0,
+            mounts: vec![],
             hostname: id.to_owned(),
             privileged: false,
             limits: Limits::default(),

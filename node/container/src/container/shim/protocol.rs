@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::disk::Writable;
 use super::super::log_rate::LogRate;
 use super::super::logs::{LogPosition, LogStream};
+use super::super::mounts::Mount;
 use super::super::process::{Launch, ProcessState};
 use super::super::spec::ExitStatus;
 
@@ -24,6 +25,8 @@ pub(in super::super) struct Setup {
     pub dir: PathBuf,
     pub writable: Writable,
     pub layers: Vec<PathBuf>,
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
     pub hostname: String,
     /// First host id of the container, and how many there are.
     pub id_base: u32,

@@ -20,8 +20,8 @@ use nix::unistd::pivot_root;
 
 use super::super::disk::{heed_limits, mount_writable};
 use super::protocol::Setup;
-use super::syscalls::{attach_mount, clone_mount, protect};
-use super::{Context as _, Result};
+use super::syscalls::{Protection, attach_mount, clone_mount, protect};
+use super::{Context as _, Result, mounts};
 
 /// What Docker hides (moby `oci/defaults.go`).
 const MASKED: [&str; 12] = [
@@ -67,6 +67,7 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
     mount_writable(&setup.writable, Path::new("writable")).context("mount the writable layer")?;
     make_upper(setup)?;
     mount_overlay(setup, user_ns)?;
+    let mounts = mounts::open(setup, user_ns)?;
     std::env::set_current_dir("rootfs").context("enter the root file system")?;
     // The same directory twice: the old root is put on top of the new one, and taken off
     // (pivot_root(2), "pivot_root(".", ".")").
@@ -76,6 +77,7 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
 
     mount_proc_and_sys()?;
     mount_dev(setup)?;
+    mounts::attach(setup, &mounts)?;
     // Docker's default too: ports below 1024 mean nothing in a namespace of one's own.
     write_if_there("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
     if setup.privileged {
@@ -104,7 +106,7 @@ fn mount_overlay(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
         let point = format!("layers/{number}");
         fs::create_dir(&point).with_context(|| format!("create {point}"))?;
         let copy = clone_mount(layer).with_context(|| format!("open layer {}", layer.display()))?;
-        protect(&copy, user_ns).with_context(|| {
+        protect(&copy, user_ns, Protection { read_only: true }).with_context(|| {
             format!(
                 "map user ids of layer {} (needs mount_setattr with id-mapped mounts, Linux 5.12 \
                  and a file system that has them)",

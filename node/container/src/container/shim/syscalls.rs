@@ -40,9 +40,20 @@ pub(super) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     owned(fd)
 }
 
-/// Makes a detached mount read-only and without devices, and shows its files with the ids of
-/// `user_ns`, if there is one (mount_setattr(2)).
-pub(super) fn protect(mount: &OwnedFd, user_ns: Option<BorrowedFd<'_>>) -> io::Result<()> {
+/// What a mount keeps from those who see it, besides devices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Protection {
+    /// It cannot be written to.
+    pub read_only: bool,
+}
+
+/// Protects a detached mount, and shows its files with the ids of `user_ns`, if there is one
+/// (mount_setattr(2)).
+pub(super) fn protect(
+    mount: &OwnedFd,
+    user_ns: Option<BorrowedFd<'_>>,
+    protection: Protection,
+) -> io::Result<()> {
     let (mapped, userns_fd) = match user_ns {
         Some(user_ns) => {
             let fd = u64::try_from(user_ns.as_raw_fd());
@@ -50,8 +61,9 @@ pub(super) fn protect(mount: &OwnedFd, user_ns: Option<BorrowedFd<'_>>) -> io::R
         }
         None => (0, 0),
     };
+    let Protection { read_only } = protection;
     let attr = MountAttr {
-        attr_set: mapped | MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV,
+        attr_set: mapped | MOUNT_ATTR_NODEV | if read_only { MOUNT_ATTR_RDONLY } else { 0 },
         attr_clr: 0,
         propagation: 0,
         userns_fd,
