@@ -55,6 +55,10 @@ pub const CGROUP_REMOVE_PAUSE: Duration = Duration::from_millis(5);
 /// lock until it is executed.
 pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// What part of the machine's process numbers a container without a limit can take: one that
+/// takes all of its part leaves its neighbours, and the node, theirs.
+pub const PIDS_DIVISOR: u64 = 4;
+
 /// Tries to get a loop device that another program does not get first.
 pub const LOOP_TRIES_MAX: u32 = 64;
 

@@ -26,6 +26,8 @@ use crate::limits::{CGROUP_REMOVE_PAUSE, CGROUP_REMOVE_TRIES_MAX};
 pub(super) struct Cgroups {
     version: Version,
     parent: PathBuf,
+    /// How many processes the machine has numbers for (proc_sys_kernel(5)).
+    pid_max: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +76,8 @@ impl Cgroups {
                 reason: "it is not a plain relative path".to_owned(),
             });
         }
-        let cgroups = Self { version, parent };
+        let pid_max = read_number(Path::new("/proc/sys/kernel/pid_max"))?;
+        let cgroups = Self { version, parent, pid_max };
         for dir in cgroups.shims().into_iter().chain(cgroups.containers()) {
             fs::create_dir_all(&dir).context(|| format!("create cgroup {}", dir.display()))?;
         }
@@ -193,9 +196,8 @@ impl Cgroups {
                         write(&swap, bytes)?;
                     }
                 }
-                if let Some(pids) = limits.pids_max() {
-                    write(&self.in_v1(&v1.pids, id).join("pids.max"), pids)?;
-                }
+                let pids = limits.pids_max(self.pid_max);
+                write(&self.in_v1(&v1.pids, id).join("pids.max"), pids)?;
                 if let Some(shares) = limits.cpu_shares_v1() {
                     write(&self.in_v1(&v1.cpu, id).join("cpu.shares"), shares)?;
                 }
@@ -211,9 +213,7 @@ impl Cgroups {
                         done => done?,
                     }
                 }
-                if let Some(pids) = limits.pids_max() {
-                    write(&group.join("pids.max"), pids)?;
-                }
+                write(&group.join("pids.max"), limits.pids_max(self.pid_max))?;
                 if let Some(weight) = limits.cpu_weight_v2() {
                     write(&group.join("cpu.weight"), weight)?;
                 }
@@ -422,7 +422,7 @@ mod tests {
             v1.managers,
             [Path::new("/sys/fs/cgroup/systemd"), Path::new("/sys/fs/cgroup/unified")]
         );
-        let cgroups = Cgroups { version: Version::V1(v1), parent: "gavel/n1".into() };
+        let cgroups = Cgroups { version: Version::V1(v1), parent: "gavel/n1".into(), pid_max: 0 };
         let groups = cgroups.groups(&id());
         assert_eq!(groups.container.len(), 3, "cpu and cpuacct share a mount");
         assert_eq!(

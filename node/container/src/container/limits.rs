@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::log_rate::LogRate;
+use crate::limits::PIDS_DIVISOR;
 
 /// Resource limits of one container; `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Memory in bytes, swap included: what exceeds it is killed by the kernel.
     pub memory_bytes: Option<u64>,
-    /// Processes and threads of the app at a time (the container's own init is not counted).
+    /// Processes and threads of the app at a time (the container's own init is not counted);
+    /// without a limit a container can take a quarter of what the machine has numbers for.
     pub pids: Option<u32>,
     /// Share of the processors under contention; 1024 is one ordinary container.
     pub cpu_shares: Option<u32>,
@@ -45,8 +47,9 @@ pub enum DiskScope {
 
 impl Limits {
     /// The kernel's bound on tasks: the app's, and the container's own init.
-    pub(super) fn pids_max(&self) -> Option<u64> {
-        self.pids.map(|pids| u64::from(pids) + 1)
+    /// `machine` is how many the machine has numbers for.
+    pub(super) fn pids_max(&self, machine: u64) -> u64 {
+        self.pids.map_or(machine / PIDS_DIVISOR, |pids| u64::from(pids) + 1)
     }
 
     /// Version 1's `cpu.shares`, within what the kernel takes (2 to 262144).
@@ -79,7 +82,9 @@ mod tests {
 
     #[test]
     fn init_is_not_the_apps_process() {
-        assert_eq!(Limits { pids: Some(10), ..Limits::default() }.pids_max(), Some(11));
-        assert_eq!(Limits { pids: Some(u32::MAX), ..Limits::default() }.pids_max(), Some(1 << 32));
+        let pids_max = |pids| Limits { pids, ..Limits::default() }.pids_max(32_768);
+        assert_eq!(pids_max(Some(10)), 11);
+        assert_eq!(pids_max(Some(u32::MAX)), 1 << 32);
+        assert_eq!(pids_max(None), 8192, "three such leave the machine some");
     }
 }

@@ -20,6 +20,7 @@ mod log_rate;
 mod logs;
 mod mounts;
 mod network;
+mod preflight;
 mod probe;
 mod process;
 mod read_file;

@@ -19,6 +19,7 @@ use super::disk::{Writable, in_mounts_of_its_own, mount_writable};
 use super::error::{Context as _, Error, Result};
 use super::runtime::{Runtime, blocking};
 use super::spec::{ContainerId, ContainerState};
+use super::state::SHIFTED;
 
 const NONE: Option<&str> = None;
 
@@ -99,13 +100,18 @@ fn mount_overlay(layers: &[PathBuf]) -> std::io::Result<()> {
     mount(Some("layers"), "layers", Some("tmpfs"), quiet, Some("size=64k,mode=700"))?;
     // Short relative names: the kernel takes one page of options.
     let mut lower = vec!["writable/upper".to_owned()];
+    let mut metacopy = "";
+    if Path::new(SHIFTED).exists() {
+        lower.push(SHIFTED.to_owned());
+        metacopy = ",metacopy=on";
+    }
     for (number, layer) in layers.iter().enumerate().rev() {
         let point = format!("layers/{number}");
         fs::create_dir(&point)?;
         mount(Some(layer.as_path()), point.as_str(), NONE, MsFlags::MS_BIND, NONE)?;
         lower.push(point);
     }
-    let options = format!("lowerdir={}", lower.join(":"));
+    let options = format!("lowerdir={}{metacopy}", lower.join(":"));
     let flags = quiet | MsFlags::MS_RDONLY;
     mount(Some("overlay"), "rootfs", Some("overlay"), flags, Some(options.as_str()))?;
     umount2("layers", MntFlags::MNT_DETACH)?;

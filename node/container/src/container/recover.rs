@@ -27,6 +27,7 @@ use super::disk::Disk;
 use super::error::{Context as _, Error, Result};
 use super::link::{Connection, connect, exit_of, watch};
 use super::network::{HostPort, Network};
+use super::preflight;
 use super::runtime::{
     Container, IDS_PER_CONTAINER, Inner, Runtime, RuntimeConfig, Table, blocking, lock,
 };
@@ -43,8 +44,10 @@ impl Runtime {
     /// Opens the runtime of `config.dir`, with all containers that a former process left.
     ///
     /// Makes bridge, table and cgroups as they must be; needs root, `nft`, and a kernel with
-    /// overlayfs and id-mapped mounts (Linux 5.12).
+    /// overlayfs (Linux 5.9; id-mapped mounts, from 5.12 on, spare each container a copy of its
+    /// image's inodes).
     pub async fn open(config: RuntimeConfig) -> Result<Self> {
+        preflight::check()?;
         check_ids(&config)?;
         let containers_dir = config.dir.join("containers");
         fs::create_dir_all(&containers_dir)

@@ -59,6 +59,10 @@ impl Record {
     }
 }
 
+/// In a container's directory, where the kernel could not show the image's files with the
+/// container's ids: copies of them that have an owner and no content.
+pub(super) const SHIFTED: &str = "shifted/upper";
+
 /// The files of one container.
 #[derive(Clone, Debug)]
 pub(super) struct Files {

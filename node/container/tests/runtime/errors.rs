@@ -52,10 +52,10 @@ async fn a_bad_layer_is_named_and_nothing_is_left() {
     );
     assert_eq!(world.traces(), world.network_traces());
 
-    // procfs has no id-mapped mounts.
+    // procfs is no layer for overlayfs.
     spec.layers[1] = "/proc".into();
     let error = world.runtime().create(spec.clone()).await.unwrap_err().to_string();
-    assert!(error.contains("map user ids of layer /proc"), "{error}");
+    assert!(error.contains("mount the layers (overlayfs): "), "{error}");
     assert_eq!(world.traces(), world.network_traces());
 
     for (layers, reason) in [

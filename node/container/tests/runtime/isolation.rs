@@ -1,11 +1,11 @@
 //! What a container cannot do, tried from inside, and what the host sees of it.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
 use container::container::{ContainerState, ExitStatus, LogStream, Process};
 
-use super::world::{World, id, sh};
+use super::world::{World, command, id, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_inside_is_nobody_outside_and_no_neighbour_either() {
@@ -38,10 +38,69 @@ async fn root_inside_is_nobody_outside_and_no_neighbour_either() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_the_image_have_the_images_owners() {
     let world = World::open().await;
-    std::os::unix::fs::chown(world.layer().join("home/web"), Some(1000), Some(1000)).unwrap();
+    chown(world.layer().join("home/web"), Some(1000), Some(1000)).unwrap();
     let (_, out) = world.output("owners", "stat -c '%u %g' /bin/busybox /home/web").await;
     assert_eq!(out, "0 0\n1000 1000\n");
     world.close().await;
+}
+
+/// A ramfs has no id-mapped mounts: the files get copies with another owner and no content.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_a_file_system_that_maps_no_ids_have_the_images_owners_too() {
+    let world = World::open().await;
+    let layer = world.path().join("ramfs");
+    fs::create_dir(&layer).unwrap();
+    command("mount", &["-t", "ramfs", "ramfs", layer.to_str().unwrap()]);
+    let mounted = Unmount(layer.clone());
+    fs::create_dir_all(layer.join("data/deep")).unwrap();
+    fs::write(layer.join("data/deep/file"), "content\n").unwrap();
+    symlink("deep/file", layer.join("data/link")).unwrap();
+    fs::write(layer.join("data/setuid"), "").unwrap();
+    for (name, id) in [("data", 1000), ("data/deep/file", 1000), ("data/setuid", 70_000)] {
+        chown(layer.join(name), Some(id), Some(id)).unwrap();
+    }
+    fs::set_permissions(layer.join("data/setuid"), fs::Permissions::from_mode(0o4755)).unwrap();
+    let mut spec = world.spec("shifted");
+    spec.layers.push(layer.clone());
+    let script = "cd /data; stat -c '%u %g %a %n' . deep deep/file setuid /bin/busybox
+        cat link; chown 7:8 deep/file; stat -c '%u %g' deep/file; echo more >>deep/file
+        cat deep/file; rm link; echo new >new; stat -c %u new; ls; cat /proc/self/uid_map | xargs";
+    let info = world.run_with(spec, sh(script)).await;
+    world.exit("shifted").await;
+    let out = world.log("shifted", LogStream::Stdout).await;
+    assert_eq!(
+        out,
+        format!(
+            "1000 1000 755 .\n0 0 755 deep\n1000 1000 644 deep/file\n65534 65534 4755 setuid\n\
+             0 0 755 /bin/busybox\ncontent\n7 8\ncontent\nmore\n0\ndeep\nnew\nsetuid\n\
+             0 {} 65536\n",
+            info.id_base
+        )
+    );
+    assert!(world.config.dir.join("containers/shifted/shifted/upper/data").exists());
+    // The image's own files are as they were, and no content was copied.
+    let file = fs::metadata(layer.join("data/deep/file")).unwrap();
+    assert_eq!((file.uid(), file.len()), (1000, 8));
+    let copy = world.config.dir.join("containers/shifted/shifted/upper/bin/busybox");
+    let copy = fs::metadata(copy).unwrap();
+    assert_eq!(copy.uid(), info.id_base);
+    assert!(copy.blocks() * 512 <= 4096 && copy.len() > 1_000_000, "{copy:?}");
+    let read = world.runtime().read_file(&id("shifted"), "/data/deep/file", 100).await.unwrap();
+    assert_eq!(read, b"content\nmore\n");
+    let read = world.runtime().read_file(&id("shifted"), "/data/new", 100).await.unwrap();
+    assert_eq!(read, b"new\n");
+    world.destroy("shifted").await;
+    drop(mounted);
+    world.close().await;
+}
+
+/// A mount of a test's own, which goes with the test.
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@
 mod build;
 mod eth;
 mod init;
+mod layers;
 mod mounts;
 pub(super) mod packet;
 mod privileges;

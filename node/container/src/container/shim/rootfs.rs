@@ -6,10 +6,10 @@
 //! Everything below the new root is mounted after `pivot_root`: a symlink in the image then
 //! leads back into the image, never to the host.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, symlink};
+use std::os::unix::fs::{OpenOptionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,10 +18,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::pivot_root;
 
-use super::super::disk::{heed_limits, mount_writable};
 use super::protocol::Setup;
-use super::syscalls::{Protection, attach_mount, clone_mount, protect};
-use super::{Context as _, Result, mounts};
+use super::{Context as _, Result, layers, mounts};
 
 /// What Docker hides (moby `oci/defaults.go`).
 const MASKED: [&str; 12] = [
@@ -64,9 +62,7 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("cut mount propagation")?;
     std::env::set_current_dir(&setup.dir).context("enter the container's directory")?;
-    mount_writable(&setup.writable, Path::new("writable")).context("mount the writable layer")?;
-    make_upper(setup)?;
-    mount_overlay(setup, user_ns)?;
+    layers::stack(setup, user_ns)?;
     let mounts = mounts::open(setup, user_ns)?;
     std::env::set_current_dir("rootfs").context("enter the root file system")?;
     // The same directory twice: the old root is put on top of the new one, and taken off
@@ -86,48 +82,6 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
     MASKED.iter().try_for_each(|path| mask(path))?;
     mask_thermal_throttle()?;
     READ_ONLY.iter().try_for_each(|path| make_read_only(path))
-}
-
-/// What overlayfs writes to, and where it prepares that.
-fn make_upper(setup: &Setup) -> Result<()> {
-    for (name, mode) in [("writable/upper", 0o755), ("writable/work", 0o700)] {
-        // The umask is zero here.
-        DirBuilder::new().mode(mode).create(name).with_context(|| format!("create {name}"))?;
-    }
-    own(Path::new("writable/upper"), setup.id_base)
-}
-
-fn mount_overlay(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()> {
-    // Short relative names: the kernel takes one page of options, for 127 layers.
-    mount(Some("layers"), "layers", Some("tmpfs"), MsFlags::empty(), Some("size=64k,mode=700"))
-        .context("mount the directory of layers")?;
-    let mut lower: Vec<String> = Vec::with_capacity(setup.layers.len());
-    for (number, layer) in setup.layers.iter().enumerate() {
-        let point = format!("layers/{number}");
-        fs::create_dir(&point).with_context(|| format!("create {point}"))?;
-        let copy = clone_mount(layer).with_context(|| format!("open layer {}", layer.display()))?;
-        protect(&copy, user_ns, Protection { read_only: true }).with_context(|| {
-            format!(
-                "map user ids of layer {} (needs mount_setattr with id-mapped mounts, Linux 5.12 \
-                 and a file system that has them)",
-                layer.display()
-            )
-        })?;
-        attach_mount(&copy, Path::new(&point)).with_context(|| format!("attach {point}"))?;
-        lower.push(point);
-    }
-    // overlayfs names the highest layer first.
-    lower.reverse();
-    // volatile: nothing of the container outlives a crash of the machine, so nothing in it
-    // need be synced for one.
-    let options = format!(
-        "lowerdir={},upperdir=writable/upper,workdir=writable/work,volatile",
-        lower.join(":")
-    );
-    heed_limits().context("give up exceeding disk limits")?;
-    mount(Some("overlay"), "rootfs", Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
-        .context("mount the layers (overlayfs)")?;
-    umount2("layers", MntFlags::MNT_DETACH).context("detach the directory of layers")
 }
 
 fn mount_proc_and_sys() -> Result<()> {
