@@ -91,16 +91,22 @@ impl Inner {
     async fn make(&self, container: &Arc<Container>) -> Result<ContainerInfo> {
         let spec = &container.record.spec;
         let (files, record) = (container.files.clone(), container.record.clone());
-        let disk = Arc::clone(&self.disk);
-        blocking(move || {
-            make_files(&files, &record)?;
-            disk.make(&record, &files)
-        })
-        .await?;
-        self.cgroups.create(&spec.id, &spec.limits)?;
+        let made = move || make_files(&files, &record).map(|()| (files, record));
+        let (files, record) = blocking(made).await?;
 
-        let (shim, mut connection) =
-            spawn_shim(&self.config.shim, &spec.id, &container.files).await?;
+        let (disk, cgroups) = (Arc::clone(&self.disk), Arc::clone(&self.cgroups));
+        let made = blocking(move || {
+            disk.make(&record, &files)?;
+            cgroups.create(&record.spec.id, &record.spec.limits)
+        });
+        // Meanwhile its shim starts, which waits to be told.
+        let spawned = spawn_shim(&self.config.shim, &spec.id, &container.files);
+        let (made, spawned) = tokio::join!(made, spawned);
+        let (shim, mut connection) = spawned?;
+        if let Err(error) = made {
+            shim.kill().await;
+            return Err(error);
+        }
         let attachment = container.record.attachment();
         let raised = self.raise(container, &mut connection);
         let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);

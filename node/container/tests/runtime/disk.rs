@@ -154,3 +154,18 @@ async fn a_limit_that_cannot_be_enforced_is_ignored_only_if_that_is_configured()
     assert_eq!(world.runtime().stats(&id("ignored")).unwrap().disk_bytes, None);
     world.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_be_made_is_said_and_leaves_nothing() {
+    let world = World::open_with(|config| config.disk = DiskEnforcement::Volumes).await;
+    std::fs::write(world.config.dir.join("volumes"), "in the way").unwrap();
+    let mut spec = world.spec("none");
+    spec.limits = limits(1 << 20, DiskScope::Exclusive);
+    let error = world.runtime().create(spec.clone()).await.unwrap_err().to_string();
+    assert!(error.starts_with("make the writable layer of container none: "), "{error}");
+    assert_eq!(world.traces(), world.network_traces());
+    std::fs::remove_file(world.config.dir.join("volumes")).unwrap();
+    world.run_with(spec, sh("true")).await;
+    world.exit("none").await;
+    world.close().await;
+}
