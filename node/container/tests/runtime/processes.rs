@@ -173,7 +173,7 @@ async fn pipes_lead_to_who_started_it() {
 async fn a_terminal_has_a_size_a_name_and_a_hang_up() {
     let world = World::open().await;
     world.runtime().create(world.spec("tty")).await.unwrap();
-    let script = "tty; stty size; read line; echo got $line; trap 'exit 5' HUP; sleep 1000 & wait";
+    let script = "trap 'exit 5' HUP; tty; stty size; read line; echo got $line; sleep 1000 & wait";
     let launch = Launch {
         name: "sh".to_owned(),
         program: Program::Image(Process { user: "web".into(), ..sh(script) }),
