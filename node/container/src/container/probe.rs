@@ -20,15 +20,29 @@ impl Runtime {
     ///
     /// There is no such container. Within: what connect(2) says; waiting is the caller's to bound.
     pub async fn connect(&self, id: &ContainerId, port: u16) -> Result<io::Result<TcpStream>> {
+        let address = self.0.find(id)?.record.address;
+        self.connect_to(id, SocketAddr::from((address, port))).await
+    }
+
+    /// A connection to anywhere that a process in the container could make, by its own network: its
+    /// loopback is the container's, and the rules for what leaves it hold.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::connect`].
+    pub async fn connect_to(
+        &self,
+        id: &ContainerId,
+        address: SocketAddr,
+    ) -> Result<io::Result<TcpStream>> {
         let container = self.0.find(id)?;
         let namespace = match &*lock(&container.namespace) {
             Some(namespace) => namespace.try_clone(),
             None => return Err(Error::NotFound(id.clone())),
         };
-        let address = SocketAddr::from((container.record.address, port));
         Ok(async {
             let namespace = namespace?;
-            let socket = blocking(move || socket_in(&namespace)).await?;
+            let socket = blocking(move || socket_in(&namespace, address)).await?;
             socket.connect(address).await
         }
         .await)
@@ -36,7 +50,7 @@ impl Runtime {
 }
 
 /// A socket belongs to the network namespace in which it was made, wherever it is used.
-fn socket_in(namespace: &File) -> io::Result<TcpSocket> {
+fn socket_in(namespace: &File, address: SocketAddr) -> io::Result<TcpSocket> {
     /// Brings the thread back, whatever happens: it is used for other things later.
     struct Back(File);
     impl Drop for Back {
@@ -49,7 +63,10 @@ fn socket_in(namespace: &File) -> io::Result<TcpSocket> {
     }
     let back = Back(File::open("/proc/thread-self/ns/net")?);
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
-    let socket = TcpSocket::new_v4();
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
     drop(back);
     socket
 }

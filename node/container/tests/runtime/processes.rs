@@ -284,9 +284,14 @@ async fn ports_are_reached_from_inside_its_network() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let serve = "while :; do echo hi | nc -l -p 8080; done";
     runtime.launch(&id("probe"), launch("nc", sh(serve))).await.unwrap();
+    // Its loopback is not this machine's.
+    let serve = "exec busybox httpd -f -p 127.0.0.1:8081 -h /tmp";
+    runtime.launch(&id("probe"), launch("loopback", sh(serve))).await.unwrap();
+    let address = "127.0.0.1:8081".parse().unwrap();
+    let connect_to = async || runtime.connect_to(&id("probe"), address).await.unwrap();
     let before = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     tokio::time::timeout(PATIENCE, async {
-        while connect(8080).await.is_err() {
+        while connect(8080).await.is_err() || connect_to().await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
