@@ -24,6 +24,9 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It is not allowed here.
+    #[error("{0}")]
+    Forbidden(String),
 }
 
 impl Error {
@@ -32,7 +35,7 @@ impl Error {
     pub fn diego_type(&self) -> &'static str {
         match self {
             Self::Refused(refusal) => refusal.diego_type(),
-            Self::Invalid(_) | Self::Image(_) => "InvalidRequest",
+            Self::Invalid(_) | Self::Image(_) | Self::Forbidden(_) => "InvalidRequest",
             Self::Unavailable(_) | Self::Unknown(_) => "UnknownError",
             Self::NotFound(_) => "ResourceNotFound",
         }

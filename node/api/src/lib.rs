@@ -1,11 +1,13 @@
 //! How programs speak to a node.
 //!
 //! - [`admin`]: the tarpc service, and the types that only it has;
+//! - [`attach`]: processes in containers and connections to their ports, as streams of bytes;
 //! - [`error`]: what a call can fail with, and which failures leave the outcome unknown;
-//! - [`wire`]: how the service travels over a byte stream;
+//! - [`wire`]: how connections are made, and how the service travels on one;
 //! - [`json`]: the nouns as `cfdot` prints and reads them.
 
 pub mod admin;
+pub mod attach;
 pub mod error;
 pub mod json;
 pub mod limits;

@@ -10,3 +10,23 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const LOG_LINES_MAX: usize = 1000;
 /// Longest that a call which waits for news is held open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Largest frame of an attached stream, in bytes: a command with its arguments. A container takes
+/// as much of them.
+pub const ATTACH_FRAME_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of input or output in one frame of an attached stream.
+pub const ATTACH_CHUNK_BYTES_MAX: usize = 32 << 10;
+/// Input on its way to a process that has not taken it yet, in bytes; the client waits.
+pub const ATTACH_WINDOW_BYTES: usize = 256 << 10;
+/// Until a node, and the one that it asks, have begun what a stream was opened for.
+pub const ATTACH_OPEN_TIMEOUT: Duration = Duration::from_secs(40);
+/// Silence on an attached stream before the other side is asked whether it is there, between two
+/// such questions, and how many may stay without an answer: a machine that has vanished is noticed
+/// within a minute (tcp(7)).
+pub const ATTACH_KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
+/// See [`ATTACH_KEEP_ALIVE_IDLE`].
+pub const ATTACH_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`ATTACH_KEEP_ALIVE_IDLE`].
+pub const ATTACH_KEEP_ALIVE_PROBES: u32 = 4;
+/// Most bytes of the name of who came, as another node passes it on.
+pub const ATTACH_WHO_BYTES_MAX: usize = 256;

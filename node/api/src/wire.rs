@@ -1,7 +1,7 @@
 //! How the admin service travels: length-delimited postcard messages over any byte stream.
 //!
 //! A connection opens with eight bytes that say which protocol follows, so that one listener can
-//! serve the admin service and Raft.
+//! serve the admin service, Raft and [attached streams](crate::attach).
 
 use std::io;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use crate::limits::{CONNECT_TIMEOUT, MESSAGE_BYTES_MAX};
 /// What the first eight bytes of a connection say. The last is the protocol's version.
 pub const ADMIN_GREETING: [u8; 8] = *b"GAVELAD\x01";
 pub const RAFT_GREETING: [u8; 8] = *b"GAVELRA\x01";
+pub const ATTACH_GREETING: [u8; 8] = *b"GAVELAT\x01";
 
 /// postcard, for tokio-serde, which brings none of its own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,18 +59,49 @@ pub fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tarpc::serde_transport::new(framing().framed(stream), Postcard)
 }
 
-/// Connects to a node's admin service; the client's tasks run on the current tokio runtime.
+/// How a client, or a node, connects to nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Dialer {}
+
+/// A connection to or from a node.
+pub type Stream = TcpStream;
+
+impl Dialer {
+    /// Connects to `HOST:PORT`, and says which protocol follows.
+    ///
+    /// # Errors
+    ///
+    /// The address does not resolve, or nobody answers there within
+    /// [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT).
+    pub async fn dial(&self, address: &str, greeting: [u8; 8]) -> io::Result<Stream> {
+        let dialled = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            stream.write_all(&greeting).await?;
+            Ok(stream)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, dialled)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody answers"))?
+    }
+
+    /// Connects to a node's admin service; the client's tasks run on the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dialer::dial`].
+    pub async fn admin(&self, address: &str) -> io::Result<AdminClient> {
+        let stream = self.dial(address, ADMIN_GREETING).await?;
+        let transport = tarpc::serde_transport::new(framing().framed(stream), Postcard);
+        Ok(AdminClient::new(tarpc::client::Config::default(), transport).spawn())
+    }
+}
+
+/// Connects to the admin service of a node without TLS.
 ///
 /// # Errors
 ///
-/// The address does not resolve, or nobody answers there within
-/// [`CONNECT_TIMEOUT`](crate::limits::CONNECT_TIMEOUT).
+/// As [`Dialer::dial`].
 pub async fn connect(address: &str) -> io::Result<AdminClient> {
-    let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "nobody answers"))??;
-    stream.set_nodelay(true)?;
-    stream.write_all(&ADMIN_GREETING).await?;
-    let transport = tarpc::serde_transport::new(framing().framed(stream), Postcard);
-    Ok(AdminClient::new(tarpc::client::Config::default(), transport).spawn())
+    Dialer::default().admin(address).await
 }

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use container::container::{PortMapping, Process};
 use container::image::ImageConfig;
+use model::action::Nested;
 use model::check::CheckDefinition;
 use model::{Action, CellId, DesiredLrp, InstanceGuid, RunAction, TaskDefinition, TaskGuid};
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,31 @@ impl Recipe {
             nofile: run.resource_limits.nofile,
         }
     }
+
+    /// A process beside the app's own, for a person's use: it is told what the first process that
+    /// the action runs is told, and has no program yet.
+    #[must_use]
+    pub fn process_beside(&self) -> Process {
+        let run = self.action.as_ref().and_then(first_run).cloned().unwrap_or_default();
+        Process { args: Vec::new(), ..self.process(&run) }
+    }
+}
+
+/// The first by its place, which reading has bounded in depth.
+fn first_run(action: &Action) -> Option<&RunAction> {
+    fn nested(action: &Option<Nested>) -> Option<&RunAction> {
+        action.as_ref().and_then(|Nested(action)| first_run(action))
+    }
+    match action {
+        Action::Run(run) => Some(run),
+        Action::Download(_) | Action::Upload(_) => None,
+        Action::Timeout(timeout) => nested(&timeout.action),
+        Action::EmitProgress(progress) => nested(&progress.action),
+        Action::Try(attempt) => nested(&attempt.action),
+        Action::Parallel(many) | Action::Serial(many) | Action::Codependent(many) => {
+            many.actions.iter().find_map(nested)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +284,27 @@ mod tests {
         })));
         assert_eq!((loud.user.as_str(), loud.working_dir.as_deref()), ("vcap", Some("/app")));
         assert_eq!(loud.nofile, Some(16384));
+    }
+
+    #[test]
+    fn a_process_beside_the_apps_is_told_what_the_first_is_told() {
+        let action = json!({"codependent": {"actions": [
+            {"download": {"from": "http://a", "to": "/"}},
+            {"timeout": {"timeout_ms": 1, "action": {"run": {
+                "path": "/first", "args": ["-x"], "user": "vcap", "dir": "/app",
+                "env": [{"name": "OF", "value": "first"}], "resource_limits": {"nofile": 7},
+            }}}},
+            {"run": {"path": "/second", "user": "other"}},
+        ]}});
+        let recipe = Recipe { action: Some(serde_json::from_value(action).unwrap()), ..lrp() };
+        let beside = recipe.process_beside();
+        assert_eq!((beside.user.as_str(), beside.working_dir.as_deref()), ("vcap", Some("/app")));
+        assert_eq!((beside.args, beside.nofile), (Vec::new(), Some(7)));
+        let has =
+            |name: &str, value: &str| beside.env.contains(&(name.to_owned(), value.to_owned()));
+        assert!(has("OF", "first") && has("B", "container") && has("CF_INSTANCE_INDEX", "3"));
+        let alone = Recipe { action: None, ..lrp() }.process_beside();
+        assert_eq!(alone.user, "1000", "the image's");
     }
 
     #[test]

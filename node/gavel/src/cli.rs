@@ -1,13 +1,15 @@
 //! What can be typed. Words are Cloud Foundry's and Diego's.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
+use api::wire::Dialer;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::commands::{
-    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, evacuate, feature_flags,
-    logs, push, scale, shell, tasks,
+    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, evacuate, exec,
+    feature_flags, logs, push, scale, shell, ssh, tasks,
 };
 use crate::dev::Dev;
 use crate::failure::Failure;
@@ -88,6 +90,8 @@ enum There {
     Start(scale::Start),
     Stop(scale::Stop),
     Logs(logs::Logs),
+    Exec(exec::Exec),
+    Ssh(ssh::Ssh),
     Delete(delete::Delete),
 
     EnableFeatureFlag(feature_flags::Enable),
@@ -125,30 +129,32 @@ pub(crate) struct Caller {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// Does what was typed.
+/// Does what was typed; the exit status is a process's where one was attached to.
 ///
 /// # Errors
 ///
 /// A [`Failure`], which knows its exit status.
-pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Globals { endpoints, json, timeout } = cli.globals;
     let screen = Screen::new(json);
     match cli.command {
-        Command::Here(Here::Dev(dev)) => on_one_thread(dev.run(screen)),
-        Command::Here(Here::Node(node)) => node.run(),
-        Command::Here(Here::Completion(completion)) => completion.run(screen),
-        Command::Here(Here::Version(version)) => version.run(screen),
+        Command::Here(Here::Dev(dev)) => on_one_thread(dev.run(screen))?,
+        Command::Here(Here::Node(node)) => node.run()?,
+        Command::Here(Here::Completion(completion)) => completion.run(screen)?,
+        Command::Here(Here::Version(version)) => version.run(screen)?,
         Command::There(command) => {
-            let client = Client::new(endpoints, timeout.unwrap_or(TIMEOUT_DEFAULT));
+            let dialer = Dialer::default();
+            let client = Client::new(endpoints, dialer, timeout.unwrap_or(TIMEOUT_DEFAULT));
             let caller = Caller { client, screen, timeout };
-            on_one_thread(ask(*command, caller))
+            return on_one_thread(ask(*command, caller));
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A client waits most of the time, and so does `dev`, whose children must be those of a thread
 /// that lives as long as it does.
-fn on_one_thread(what: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn on_one_thread<T>(what: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -156,38 +162,41 @@ fn on_one_thread(what: impl Future<Output = Result<(), Failure>>) -> Result<(), 
     tokio::task::LocalSet::new().block_on(&runtime, what)
 }
 
-async fn ask(command: There, caller: Caller) -> Result<(), Failure> {
+async fn ask(command: There, caller: Caller) -> Result<ExitCode, Failure> {
     match command {
-        There::Push(push) => push.run(caller).await,
-        There::DockerPush(push) => push.run(caller).await,
-        There::Apps(apps) => apps.run(caller).await,
-        There::App(app) => app.run(caller).await,
-        There::Scale(scale) => scale.run(caller).await,
-        There::Start(start) => start.run(caller).await,
-        There::Stop(stop) => stop.run(caller).await,
-        There::Logs(logs) => logs.run(caller).await,
-        There::Delete(delete) => delete.run(caller).await,
-        There::EnableFeatureFlag(enable) => enable.run(caller).await,
-        There::DisableFeatureFlag(disable) => disable.run(caller).await,
-        There::FeatureFlags(list) => list.run(caller).await,
-        There::DesiredLrps(list) => list.run(caller).await,
-        There::DesiredLrp(show) => show.run(caller).await,
-        There::CreateDesiredLrp(create) => create.run(caller).await,
-        There::UpdateDesiredLrp(update) => update.run(caller).await,
-        There::DeleteDesiredLrp(delete) => delete.run(caller).await,
-        There::ActualLrps(list) => list.run(caller).await,
-        There::RetireActualLrp(retire) => retire.run(caller).await,
-        There::Tasks(list) => list.run(caller).await,
-        There::Task(show) => show.run(caller).await,
-        There::CreateTask(create) => create.run(caller).await,
-        There::CancelTask(cancel) => cancel.run(caller).await,
-        There::DeleteTask(delete) => delete.run(caller).await,
-        There::Domains(list) => list.run(caller).await,
-        There::SetDomain(set) => set.run(caller).await,
-        There::Cells(cells) => cells.run(caller).await,
-        There::Evacuate(evacuate) => evacuate.run(caller).await,
-        There::Cluster(cluster) => cluster.run(caller).await,
+        There::Push(push) => push.run(caller).await?,
+        There::DockerPush(push) => push.run(caller).await?,
+        There::Apps(apps) => apps.run(caller).await?,
+        There::App(app) => app.run(caller).await?,
+        There::Scale(scale) => scale.run(caller).await?,
+        There::Start(start) => start.run(caller).await?,
+        There::Stop(stop) => stop.run(caller).await?,
+        There::Logs(logs) => logs.run(caller).await?,
+        There::Exec(exec) => return exec.run(caller).await,
+        There::Ssh(ssh) => return ssh.run(caller).await,
+        There::Delete(delete) => delete.run(caller).await?,
+        There::EnableFeatureFlag(enable) => enable.run(caller).await?,
+        There::DisableFeatureFlag(disable) => disable.run(caller).await?,
+        There::FeatureFlags(list) => list.run(caller).await?,
+        There::DesiredLrps(list) => list.run(caller).await?,
+        There::DesiredLrp(show) => show.run(caller).await?,
+        There::CreateDesiredLrp(create) => create.run(caller).await?,
+        There::UpdateDesiredLrp(update) => update.run(caller).await?,
+        There::DeleteDesiredLrp(delete) => delete.run(caller).await?,
+        There::ActualLrps(list) => list.run(caller).await?,
+        There::RetireActualLrp(retire) => retire.run(caller).await?,
+        There::Tasks(list) => list.run(caller).await?,
+        There::Task(show) => show.run(caller).await?,
+        There::CreateTask(create) => create.run(caller).await?,
+        There::CancelTask(cancel) => cancel.run(caller).await?,
+        There::DeleteTask(delete) => delete.run(caller).await?,
+        There::Domains(list) => list.run(caller).await?,
+        There::SetDomain(set) => set.run(caller).await?,
+        There::Cells(cells) => cells.run(caller).await?,
+        There::Evacuate(evacuate) => evacuate.run(caller).await?,
+        There::Cluster(cluster) => cluster.run(caller).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn parse_endpoint(text: &str) -> Result<String, String> {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::admin::{Consistency, Waiting};
+use api::attach::{Frames, NotOpened, Open};
+use api::wire::{Dialer, Stream};
 use api::{AdminClient, Error};
 use model::{ActualLrp, DesiredLrp, FeatureFlag, ProcessGuid};
 use tarpc::client::RpcError;
@@ -25,6 +27,7 @@ pub(crate) type Answer<T> = Result<Result<T, Error>, RpcError>;
 #[derive(Debug)]
 pub(crate) struct Client {
     endpoints: Vec<String>,
+    dialer: Dialer,
     timeout: Duration,
     /// The endpoint to speak to; the next one after a failure.
     current: usize,
@@ -43,15 +46,16 @@ enum Kind<'a> {
 
 impl Client {
     /// `endpoints` are `HOST:PORT` and at least one.
-    pub(crate) fn new(endpoints: Vec<String>, timeout: Duration) -> Self {
+    pub(crate) fn new(endpoints: Vec<String>, dialer: Dialer, timeout: Duration) -> Self {
         assert!(!endpoints.is_empty(), "clap gives a default");
-        Self { endpoints, timeout, current: 0, connection: None }
+        Self { endpoints, dialer, timeout, current: 0, connection: None }
     }
 
     /// Another one with a connection of its own, so that its long polls hold nobody up.
     pub(crate) fn fork(&self) -> Self {
         Self {
             endpoints: self.endpoints.clone(),
+            dialer: self.dialer.clone(),
             timeout: self.timeout,
             current: self.current,
             connection: None,
@@ -86,6 +90,26 @@ impl Client {
         call: impl AsyncFn(&AdminClient, Context) -> Answer<T>,
     ) -> Result<T, Failure> {
         self.ask(Kind::Change(look), self.timeout, call).await
+    }
+
+    /// Opens an attached stream at the first endpoint that can serve it now.
+    pub(crate) async fn attach(&self, open: &Open) -> Result<Frames<Stream>, Failure> {
+        let mut unreached = Vec::new();
+        let mut busy = None;
+        let from_current = (0..self.endpoints.len()).map(|at| self.current + at);
+        for at in from_current {
+            let endpoint = &self.endpoints[at % self.endpoints.len()];
+            match api::attach::open(&self.dialer, endpoint, open.clone()).await {
+                Ok(frames) => return Ok(frames),
+                Err(NotOpened::Failed(error @ Error::Unavailable(_))) => busy = Some(error),
+                Err(NotOpened::Failed(error)) => return Err(Failure::Refused(error)),
+                Err(NotOpened::Unreached(error)) => {
+                    let (endpoint, reason) = (endpoint.clone(), error.to_string());
+                    unreached.push(Unreached { endpoint, reason });
+                }
+            }
+        }
+        Err(busy.map_or(Failure::Unreachable(unreached), Failure::Refused))
     }
 
     async fn ask<T>(
@@ -177,7 +201,7 @@ impl Client {
             return Ok(connection.clone());
         }
         let endpoint = &self.endpoints[self.current];
-        let connection = tokio::time::timeout(wait, api::wire::connect(endpoint))
+        let connection = tokio::time::timeout(wait, self.dialer.admin(endpoint))
             .await
             .map_err(|_| format!("nobody answers within {}", units::duration(wait)))?
             .map_err(|error| error.to_string())?;

@@ -44,3 +44,8 @@ pub(crate) const DEV_RESTART_RESET: Duration = Duration::from_secs(60);
 /// Last lines of a node's log that are shown when it ends, out of so many bytes.
 pub(crate) const LOG_TAIL_LINES: usize = 10;
 pub(crate) const LOG_TAIL_BYTES: u64 = 8 << 10;
+
+/// Pieces of input, and messages to the node, that wait at once on this side of an attached stream.
+pub(crate) const ATTACHED_WAITING_MAX: usize = 4;
+/// Connections through forwarded ports at once; the next waits to be accepted.
+pub(crate) const FORWARDS_MAX: usize = 64;

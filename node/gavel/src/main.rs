@@ -2,11 +2,13 @@
 //!
 //! - [`cli`]: what can be typed;
 //! - [`commands`]: a file for each command or family of them, thin over [`client`];
+//! - [`attached`]: processes in containers and their ports, as if they were here;
 //! - [`node`]: one node;
 //! - [`dev`]: a whole cluster on this machine, in the foreground;
 //! - [`output`], [`units`], [`failure`]: how results, sizes and reasons are told.
 
 mod app;
+mod attached;
 mod cli;
 mod client;
 mod commands;
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
     }
     let cli = cli::Cli::parse();
     match cli::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }

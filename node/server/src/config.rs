@@ -137,6 +137,9 @@ pub struct CellConfig {
     /// What counts against a container's `disk_mb`: `total`, as Diego has it for Docker images,
     /// counts the image's layers; `exclusive` what the container writes.
     pub disk_scope: DiskScope,
+    /// Whether `gavel exec` and `gavel ssh` are let into containers, here and by way of this node.
+    /// Cloud Foundry: the same name.
+    pub allow_ssh: bool,
 }
 
 impl Default for CellConfig {
@@ -158,6 +161,7 @@ impl Default for CellConfig {
             disk_enforcement: DiskEnforcement::Detect,
             log_lines_per_second: 0,
             disk_scope: DiskScope::Total,
+            allow_ssh: true,
         }
     }
 }

@@ -14,7 +14,7 @@ use agent::world::{CreateFailure, Found};
 use api::admin::LogLine;
 use container::container::{
     ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, Exit, Limits,
-    LogPosition, LogRate, LogStream, Runtime, RuntimeConfig, Shim, Subnet,
+    LogPosition, LogRate, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
 use container::image::{self, Reference, Registries, Store};
 use executor::{CellLines, Progress, Recipe, Services, Settings, Surroundings, http_client};
@@ -139,6 +139,19 @@ impl LinuxContainers {
 
     pub(crate) fn images(&self) -> &Store {
         &self.images
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// What a process beside the app's own is told: environment, user, directory.
+    pub(crate) fn process_beside(&self, id: &ContainerId) -> Result<Process, String> {
+        let info = self.runtime.get(id).map_err(|error| error.to_string())?;
+        let recipe = info.labels.get(RECIPE_LABEL).ok_or("the container is being made")?;
+        let recipe: Recipe = serde_json::from_str(recipe)
+            .map_err(|error| format!("container {id}: its recipe cannot be read: {error}"))?;
+        Ok(recipe.process_beside())
     }
 
     /// Up to `lines_max` lines after `position`, and the position after them.

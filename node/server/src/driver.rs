@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Agent;
+use api::wire::Dialer;
 use model::{Cell, CellHealth, Command};
 use replica::{Node, Replica};
 use rocks::RocksDisk;
@@ -17,8 +18,10 @@ use crate::capacity;
 use crate::config::{Config, ConfigError};
 use crate::containers::LinuxContainers;
 use crate::faces::admin::AdminFace;
-use crate::listener;
+use crate::faces::attach::AttachFace;
+use crate::listener::{self, Faces};
 use crate::peers::TcpPeers;
+use crate::sessions::{Sessions, end_leftovers};
 use crate::world::{NodeAgent, RealWorld};
 use container::container::Shim;
 
@@ -75,7 +78,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let replica = Replica::start(&replica_config, disk, Arc::new(TcpPeers::default())).await?;
     replica.initialize(members(&config)).await?;
     let callbacks = Callbacks::new().map_err(Error::HttpClient)?;
-    let world = RealWorld { containers, planning: config.planning, callbacks };
+    let sessions = Sessions::new(containers.runtime().clone());
+    let dialer = Dialer::default();
+    let world = RealWorld { containers, planning: config.planning, callbacks, sessions, dialer };
     let agent = Agent::start(cell(&config, capacity), replica, world);
     tracing::info!(
         node_id = config.node_id,
@@ -84,12 +89,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         data_dir = %data_dir.display(),
         "the node has started"
     );
-    let accepting =
-        tokio::spawn(listener::accept(listener, agent.clone(), AdminFace::new(agent.clone())));
+    tokio::spawn(end_leftovers(agent.world().containers.runtime()));
+    let faces = Faces {
+        admin: AdminFace::new(agent.clone()),
+        attach: AttachFace::new(agent.clone(), config.cell.allow_ssh),
+        agent: agent.clone(),
+    };
+    let accepting = tokio::spawn(listener::accept(listener, faces));
     let initialising = tokio::spawn(initialise(agent.clone()));
     let ended = until_the_end(&agent).await;
     initialising.abort();
     accepting.abort();
+    agent.world().sessions.close().await;
     // First the replica, and with it the agent's loops: nobody may call the end of the containers
     // a crash, or make new ones.
     agent.replica().shutdown().await;

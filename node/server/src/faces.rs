@@ -2,4 +2,6 @@
 //! agent, an answer out.
 
 pub(crate) mod admin;
+pub(crate) mod attach;
 mod logs;
+mod whereabouts;

@@ -5,6 +5,7 @@
 //! - [`listener`] accepts connections and hands them to [`faces`] or to [`peers`];
 //! - [`peers`] carries Raft's messages between nodes;
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
+//! - `sessions` are people's ways into containers;
 //! - `callbacks` speaks HTTP to clients whose tasks have ended;
 //! - [`faces`] translate requests, and decide nothing.
 
@@ -17,6 +18,7 @@ mod faces;
 pub mod limits;
 mod listener;
 mod peers;
+mod sessions;
 mod world;
 
 pub use config::Config;

@@ -38,3 +38,30 @@ pub const RESULT_BYTES_MAX: usize = 51_200;
 pub const CAPTURED_BYTES_MAX: usize = 16 << 10;
 /// How long the output of a process that has ended may be held open by its children.
 pub const CAPTURE_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// Sessions in this node's containers at once: processes and forwarded connections.
+pub const SESSIONS_MAX: usize = 512;
+/// Sessions in one container at once. A browser opens tens of connections through one forwarded
+/// port; the container remembers 1024 processes.
+pub const SESSIONS_PER_CONTAINER_MAX: usize = 64;
+/// Frames of one session that wait to be sent to its client, of 32 KiB at most each; wishes of a
+/// client that wait to be fulfilled. Then whoever writes waits.
+pub const SESSION_FRAMES_MAX: usize = 4;
+/// Between the hang-up or SIGTERM of a process whose client has gone, and its SIGKILL.
+pub const SESSION_GRACE: Duration = Duration::from_secs(5);
+/// How long a killed process is waited for.
+pub const SESSION_KILL_MAX: Duration = Duration::from_secs(5);
+/// How long a node that ends waits for its sessions: a grace, a kill, and time to say so.
+pub const SESSION_END_MAX: Duration = Duration::from_secs(12);
+/// How long a client may take to hear why it is refused.
+pub const SESSION_FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// Silence after which the output of a process that has ended is over, although a child of its
+/// holds it open.
+pub const SESSION_OUTPUT_LINGER: Duration = Duration::from_millis(200);
+/// What is sent of output after a process has ended, in bytes: more than its pipes can hold, 64 KiB
+/// each (pipe(7)), so that only a child of its that writes on is cut off.
+pub const SESSION_OUTPUT_BYTES_AFTER_END_MAX: usize = 1 << 20;
+/// Characters of a command that the logs tell.
+pub const SESSION_COMMAND_CHARS_MAX: usize = 256;
+/// A port in a container that does not answer in this time is given up.
+pub const FORWARD_CONNECT_MAX: Duration = Duration::from_secs(10);

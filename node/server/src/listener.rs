@@ -1,11 +1,12 @@
 //! Accepts connections, learns from their first eight bytes what they are, and hands them on.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use api::wire::{ADMIN_GREETING, RAFT_GREETING};
+use api::wire::{ADMIN_GREETING, ATTACH_GREETING, RAFT_GREETING};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use replica::peers::{PeerRequest, PeerResponse};
@@ -16,12 +17,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::faces::admin::AdminFace;
+use crate::faces::attach::AttachFace;
 use crate::limits::{CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX};
 use crate::peers::{frame, framed, unframe};
+use crate::sessions::Visitor;
 use crate::world::NodeAgent;
 
+/// Who serves what comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Faces {
+    pub(crate) admin: AdminFace,
+    pub(crate) attach: AttachFace,
+    /// Raft's messages are its own.
+    pub(crate) agent: NodeAgent,
+}
+
 /// Accepts until the task is dropped. A flood of connections waits in the kernel's queue.
-pub(crate) async fn accept(listener: TcpListener, agent: NodeAgent, face: AdminFace) {
+pub(crate) async fn accept(listener: TcpListener, faces: Faces) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit =
@@ -35,9 +47,9 @@ pub(crate) async fn accept(listener: TcpListener, agent: NodeAgent, face: AdminF
                 continue;
             }
         };
-        let (agent, face) = (agent.clone(), face.clone());
+        let faces = faces.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, agent, face).await {
+            if let Err(error) = serve(stream, from, faces).await {
                 tracing::debug!(%from, %error, "a connection ended");
             }
             drop(permit);
@@ -45,15 +57,19 @@ pub(crate) async fn accept(listener: TcpListener, agent: NodeAgent, face: AdminF
     }
 }
 
-async fn serve(mut stream: TcpStream, agent: NodeAgent, face: AdminFace) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, from: SocketAddr, faces: Faces) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut greeting = [0; 8];
     tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await??;
     match greeting {
-        ADMIN_GREETING => serve_admin(stream, face).await,
-        RAFT_GREETING => return serve_peer(stream, agent).await,
+        ADMIN_GREETING => serve_admin(stream, faces.admin).await,
+        RAFT_GREETING => return serve_peer(stream, faces.agent).await,
+        ATTACH_GREETING => {
+            api::attach::keep_alive(&stream)?;
+            return faces.attach.serve(stream, Visitor { name: None, address: from }).await;
+        }
         _ => {
-            let reason = "it speaks neither the admin protocol nor Raft's, of this version";
+            let reason = "it speaks none of a node's protocols, of this version";
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
         }
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::world::CallbackError;
 use agent::{Agent, World};
+use api::wire::Dialer;
 use model::{Millis, Task};
 use openraft_rt_tokio::TokioRuntime;
 use plan::Settings;
@@ -13,6 +14,7 @@ use crate::callbacks::Callbacks;
 use crate::config::PlanningConfig;
 use crate::containers::LinuxContainers;
 use crate::peers::TcpPeers;
+use crate::sessions::Sessions;
 
 /// A node of the real world.
 pub(crate) type NodeAgent = Agent<RealWorld>;
@@ -22,6 +24,9 @@ pub(crate) struct RealWorld {
     pub(crate) containers: LinuxContainers,
     pub(crate) planning: PlanningConfig,
     pub(crate) callbacks: Callbacks,
+    pub(crate) sessions: Sessions,
+    /// How other nodes are reached.
+    pub(crate) dialer: Dialer,
 }
 
 impl World for RealWorld {

@@ -5,3 +5,4 @@ mod images;
 mod losses;
 mod recipes;
 mod tasks;
+mod way_in;

@@ -9,17 +9,20 @@ pub(crate) mod delete;
 pub(crate) mod desired_lrps;
 pub(crate) mod domains;
 pub(crate) mod evacuate;
+pub(crate) mod exec;
 pub(crate) mod feature_flags;
 pub(crate) mod logs;
 pub(crate) mod push;
 pub(crate) mod scale;
 pub(crate) mod shell;
+pub(crate) mod ssh;
 pub(crate) mod tasks;
 
 use std::io::Read;
 
 use api::admin::Consistency;
 use clap::Args;
+use model::ProcessGuid;
 use model::limits::NAME_BYTES_MAX;
 
 use crate::failure::Failure;
@@ -50,6 +53,28 @@ pub(crate) fn parse_guid<T: From<String>>(text: &str) -> Result<T, String> {
         return Err(format!("{must}, {NAME_BYTES_MAX} at most"));
     }
     Ok(T::from(text.to_owned()))
+}
+
+/// One instance of an app: `APP/INDEX`, or `APP` for the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) app: ProcessGuid,
+    pub(crate) index: u32,
+}
+
+impl std::fmt::Display for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.app, self.index)
+    }
+}
+
+/// # Errors
+///
+/// Says what an instance looks like.
+pub(crate) fn parse_instance(text: &str) -> Result<Instance, String> {
+    let (app, index) = text.split_once('/').unwrap_or((text, "0"));
+    let index = index.parse().map_err(|_| "an instance is APP/INDEX, for instance hello/0")?;
+    Ok(Instance { app: parse_guid(app)?, index })
 }
 
 /// A definition as `cfdot` takes it: the JSON itself, or `@FILE`, or `@-` for standard input.

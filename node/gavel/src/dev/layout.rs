@@ -150,6 +150,7 @@ mod tests {
             disk_enforcement = "detect"
             log_lines_per_second = 0
             disk_scope = "total"
+            allow_ssh = true
 
             [registries]
             insecure = []

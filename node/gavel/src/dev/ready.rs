@@ -2,6 +2,7 @@
 //! registered, and Docker images are allowed.
 
 use api::admin::{CellStatus, ClusterStatus, Consistency};
+use api::wire::Dialer;
 use model::FeatureFlag;
 use server::Config;
 
@@ -17,11 +18,12 @@ use crate::output::Progress;
 /// What was still awaited after [`DEV_READY_MAX`].
 pub(super) async fn until_ready(configs: &[Config], progress: &mut Progress) -> Result<(), String> {
     let address = |config: &Config| config.advertised().to_owned();
+    let client = |addresses| Client::new(addresses, Dialer::default(), PING_TIMEOUT);
     // Each node is asked by itself: the cell of one that has not come up would take no work,
     // whatever the cluster remembers of it.
     let mut each: Vec<Client> =
-        configs.iter().map(|config| Client::new(vec![address(config)], PING_TIMEOUT)).collect();
-    let mut any = Client::new(configs.iter().map(address).collect(), PING_TIMEOUT);
+        configs.iter().map(|config| client(vec![address(config)])).collect();
+    let mut any = client(configs.iter().map(address).collect());
     let mut waiting = String::new();
     let look = async {
         loop {

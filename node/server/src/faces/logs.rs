@@ -3,10 +3,10 @@
 use api::Error;
 use api::admin::{LogChunk, LogCursor, LogLine, LogSource};
 use api::limits::{LOG_LINES_MAX, WAIT_MAX};
-use model::{ActualLrpId, CellId, Refusal};
-use plan::cell::Handle;
+use model::CellId;
 
 use crate::faces::admin::wait_applied;
+use crate::faces::whereabouts;
 use crate::limits::LOG_POLL;
 use crate::world::NodeAgent;
 
@@ -17,7 +17,8 @@ pub(super) async fn of_source(
     from: Option<LogCursor>,
     follow: bool,
 ) -> Result<LogChunk, Error> {
-    let Some((cell_id, handle)) = find(agent, &source)? else {
+    let state = agent.read_stale().state;
+    let Some((cell_id, handle)) = whereabouts::find(&state, &source)? else {
         // Nothing runs yet, or no more.
         if follow {
             let applied = agent.read_stale().applied.unwrap_or(0);
@@ -34,17 +35,7 @@ pub(super) async fn of_source(
     if cell_id == agent.cell().cell_id {
         return of_container(agent, &cell_id, &container, position, follow).await;
     }
-    let state = agent.read_stale().state;
-    let cell = state
-        .cell(&cell_id)
-        .ok_or_else(|| Error::Refused(Refusal::CellNotFound(cell_id.clone())))?;
-    let status = agent.replica().status();
-    let address = status
-        .members
-        .iter()
-        .find(|member| member.id == cell.node_id)
-        .map(|member| member.node.address.clone())
-        .ok_or_else(|| Error::Unavailable(format!("cell {cell_id} is no member any more")))?;
+    let address = whereabouts::address(agent, &state, &cell_id)?;
     let unreachable =
         |error: String| Error::Unavailable(format!("cell {cell_id} at {address}: {error}"));
     let client =
@@ -81,28 +72,5 @@ pub(super) async fn of_container(
             return Ok(LogChunk { lines, next });
         }
         tokio::time::sleep(LOG_POLL).await;
-    }
-}
-
-/// Which container, and on which cell.
-fn find(agent: &NodeAgent, source: &LogSource) -> Result<Option<(CellId, Handle)>, Error> {
-    let state = agent.read_stale().state;
-    match source {
-        LogSource::Lrp { process_guid, index } => {
-            let id = ActualLrpId::ordinary(process_guid.clone(), *index);
-            let lrp = state.actual_lrp(&id).ok_or_else(|| {
-                let process_guid = process_guid.clone();
-                Error::Refused(Refusal::ActualLrpNotFound { process_guid, index: *index })
-            })?;
-            Ok(lrp.instance().map(|instance| {
-                (instance.cell_id.clone(), Handle::Lrp(instance.instance_guid.clone()))
-            }))
-        }
-        LogSource::Task { task_guid } => {
-            let task = state
-                .task(task_guid)
-                .ok_or_else(|| Error::Refused(Refusal::TaskNotFound(task_guid.clone())))?;
-            Ok(task.cell().map(|cell_id| (cell_id.clone(), Handle::Task(task_guid.clone()))))
-        }
     }
 }
