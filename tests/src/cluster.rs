@@ -339,7 +339,7 @@ fn instance(row: &Value) -> Option<Instance> {
 /// # Panics
 ///
 /// There is none.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("GAVEL") {
         return program.into();
     }

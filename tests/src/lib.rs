@@ -2,11 +2,13 @@
 //!
 //! - [`host`]: a machine of a test's own, in namespaces, that takes all it runs with it;
 //! - [`cluster`]: `gavel dev` on a host, and the client commands typed at it;
+//! - [`nodes`]: `gavel node`, each by a file of its own;
 //! - [`registry`]: Debian's `docker-registry` and images made by `umoci`; a registry that lies;
 //! - [`terminal`]: a person at a terminal.
 
 pub mod cluster;
 pub mod host;
+pub mod nodes;
 pub mod registry;
 pub mod terminal;
 

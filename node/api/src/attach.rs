@@ -19,14 +19,12 @@ use model::{CellId, ProcessGuid};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::Error;
 use crate::limits::{
-    ATTACH_CHUNK_BYTES_MAX, ATTACH_FRAME_BYTES_MAX, ATTACH_KEEP_ALIVE_IDLE,
-    ATTACH_KEEP_ALIVE_INTERVAL, ATTACH_KEEP_ALIVE_PROBES, ATTACH_OPEN_TIMEOUT, ATTACH_WINDOW_BYTES,
+    ATTACH_CHUNK_BYTES_MAX, ATTACH_FRAME_BYTES_MAX, ATTACH_OPEN_TIMEOUT, ATTACH_WINDOW_BYTES,
 };
 use crate::wire::{ATTACH_GREETING, Dialer, Stream};
 
@@ -195,25 +193,6 @@ where
         Some(frame) => decode(&frame?).map(Some),
         None => Ok(None),
     }
-}
-
-/// Has the kernel ask on a silent connection whether the other machine is still there; a client
-/// that is suspended, or reads slowly, is.
-///
-/// # Errors
-///
-/// As setsockopt(2).
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let socket = socket2::SockRef::from(stream);
-    let patience = ATTACH_KEEP_ALIVE_INTERVAL * ATTACH_KEEP_ALIVE_PROBES;
-    socket.set_tcp_keepalive(
-        &socket2::TcpKeepalive::new()
-            .with_time(ATTACH_KEEP_ALIVE_IDLE)
-            .with_interval(ATTACH_KEEP_ALIVE_INTERVAL)
-            .with_retries(ATTACH_KEEP_ALIVE_PROBES),
-    )?;
-    // The same for what was sent and is not acknowledged, where the kernel asks nothing.
-    socket.set_tcp_user_timeout(Some(ATTACH_KEEP_ALIVE_IDLE + patience))
 }
 
 /// Why a stream was not opened.

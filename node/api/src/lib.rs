@@ -3,6 +3,7 @@
 //! - [`admin`]: the tarpc service, and the types that only it has;
 //! - [`attach`]: processes in containers and connections to their ports, as streams of bytes;
 //! - [`error`]: what a call can fail with, and which failures leave the outcome unknown;
+//! - [`tls`]: certificates, and who shows one;
 //! - [`wire`]: how connections are made, and how the service travels on one;
 //! - [`json`]: the nouns as `cfdot` prints and reads them.
 
@@ -11,6 +12,7 @@ pub mod attach;
 pub mod error;
 pub mod json;
 pub mod limits;
+pub mod tls;
 pub mod wire;
 
 pub use admin::{Admin, AdminClient};

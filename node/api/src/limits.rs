@@ -20,13 +20,13 @@ pub const ATTACH_CHUNK_BYTES_MAX: usize = 32 << 10;
 pub const ATTACH_WINDOW_BYTES: usize = 256 << 10;
 /// Until a node, and the one that it asks, have begun what a stream was opened for.
 pub const ATTACH_OPEN_TIMEOUT: Duration = Duration::from_secs(40);
-/// Silence on an attached stream before the other side is asked whether it is there, between two
-/// such questions, and how many may stay without an answer: a machine that has vanished is noticed
+/// Silence on a connection before the other side is asked whether it is there, between two such
+/// questions, and how many may stay without an answer: a machine that has vanished is noticed
 /// within a minute (tcp(7)).
-pub const ATTACH_KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
-/// See [`ATTACH_KEEP_ALIVE_IDLE`].
-pub const ATTACH_KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// See [`ATTACH_KEEP_ALIVE_IDLE`].
-pub const ATTACH_KEEP_ALIVE_PROBES: u32 = 4;
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(15);
+/// See [`KEEP_ALIVE_IDLE`].
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`KEEP_ALIVE_IDLE`].
+pub const KEEP_ALIVE_PROBES: u32 = 4;
 /// Most bytes of the name of who came, as another node passes it on.
 pub const ATTACH_WHO_BYTES_MAX: usize = 256;

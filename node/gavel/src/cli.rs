@@ -1,15 +1,18 @@
 //! What can be typed. Words are Cloud Foundry's and Diego's.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use api::tls::TlsFiles;
 use api::wire::Dialer;
 use clap::{Args, Parser, Subcommand};
 
 use crate::client::Client;
+use crate::commands::cluster::Cluster;
 use crate::commands::{
-    actual_lrps, app, apps, cells, cluster, delete, desired_lrps, domains, evacuate, exec,
-    feature_flags, logs, push, scale, shell, ssh, tasks,
+    actual_lrps, app, apps, cells, delete, desired_lrps, domains, evacuate, exec, feature_flags,
+    logs, push, scale, shell, ssh, tasks,
 };
 use crate::dev::Dev;
 use crate::failure::Failure;
@@ -52,6 +55,15 @@ pub(crate) struct Globals {
         hide_env_values = true
     )]
     endpoints: Vec<String>,
+    /// The authorities that vouch for nodes with TLS, in PEM; with --cert and --key
+    #[arg(long, global = true, env = "GAVEL_CA", value_name = "FILE", hide_env_values = true)]
+    ca: Option<PathBuf>,
+    /// This client's certificate, in PEM
+    #[arg(long, global = true, env = "GAVEL_CERT", value_name = "FILE", hide_env_values = true)]
+    cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, global = true, env = "GAVEL_KEY", value_name = "FILE", hide_env_values = true)]
+    key: Option<PathBuf>,
     /// Prints one JSON object a line, with the field names of Diego's cfdot
     #[arg(long, global = true)]
     json: bool,
@@ -117,7 +129,7 @@ enum There {
     Cells(cells::Cells),
     Evacuate(evacuate::Evacuate),
     #[command(subcommand)]
-    Cluster(cluster::Cluster),
+    Cluster(Cluster),
 }
 
 /// Who asks: a connection to the cluster, and where answers go.
@@ -135,21 +147,43 @@ pub(crate) struct Caller {
 ///
 /// A [`Failure`], which knows its exit status.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let Globals { endpoints, json, timeout } = cli.globals;
+    let Globals { endpoints, ca, cert, key, json, timeout } = cli.globals;
     let screen = Screen::new(json);
     match cli.command {
         Command::Here(Here::Dev(dev)) => on_one_thread(dev.run(screen))?,
         Command::Here(Here::Node(node)) => node.run()?,
         Command::Here(Here::Completion(completion)) => completion.run(screen)?,
         Command::Here(Here::Version(version)) => version.run(screen)?,
+        // It makes the certificates that others need.
+        Command::There(ref there) if let There::Cluster(Cluster::Certs(certs)) = &**there => {
+            certs.run(screen)?;
+        }
         Command::There(command) => {
-            let dialer = Dialer::default();
+            let dialer = dialer(ca, cert, key)?;
             let client = Client::new(endpoints, dialer, timeout.unwrap_or(TIMEOUT_DEFAULT));
             let caller = Caller { client, screen, timeout };
             return on_one_thread(ask(*command, caller));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Connects with TLS where its files are named.
+fn dialer(
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Dialer, Failure> {
+    match (ca, cert, key) {
+        (None, None, None) => Ok(Dialer::default()),
+        (Some(ca), Some(cert), Some(key)) => {
+            let files = TlsFiles { ca, cert, key };
+            files.dialer().map_err(|error| Failure::Usage(error.to_string()))
+        }
+        _ => Err(Failure::Usage(
+            "TLS takes all of --ca, --cert and --key (GAVEL_CA, GAVEL_CERT, GAVEL_KEY)".to_owned(),
+        )),
+    }
 }
 
 /// A client waits most of the time, and so does `dev`, whose children must be those of a thread

@@ -104,8 +104,11 @@ impl Client {
                 Err(NotOpened::Failed(error @ Error::Unavailable(_))) => busy = Some(error),
                 Err(NotOpened::Failed(error)) => return Err(Failure::Refused(error)),
                 Err(NotOpened::Unreached(error)) => {
-                    let (endpoint, reason) = (endpoint.clone(), error.to_string());
-                    unreached.push(Unreached { endpoint, reason });
+                    let is_reached = error.kind() == std::io::ErrorKind::UnexpectedEof
+                        || error.kind() == std::io::ErrorKind::ConnectionReset;
+                    let reason = error.to_string();
+                    let reason = if is_reached { self.hung_up(reason) } else { reason };
+                    unreached.push(Unreached { endpoint: endpoint.clone(), reason });
                 }
             }
         }
@@ -166,7 +169,7 @@ impl Client {
         if let Kind::Change(_) = kind
             && let Err(error) = admin.cluster_status(until(share.min(PING_TIMEOUT))).await
         {
-            return Attempt::Unreached(describe(&error, share.min(PING_TIMEOUT)));
+            return Attempt::Unreached(self.describe(&error, share.min(PING_TIMEOUT)));
         }
         let wait = match kind {
             Kind::Read => share,
@@ -181,13 +184,39 @@ impl Client {
                 Attempt::Over(Failure::Unknown { reason, look: look.to_owned() })
             }
             (Ok(Err(error)), _) => Attempt::Over(Failure::Refused(error)),
-            (Err(error), Kind::Read | Kind::Poll) => Attempt::Unreached(describe(&error, wait)),
+            (Err(error), Kind::Read | Kind::Poll) => {
+                Attempt::Unreached(self.describe(&error, wait))
+            }
             (Err(error), Kind::Change(look)) => {
                 self.connection = None;
                 let endpoint = &self.endpoints[self.current];
-                let reason = format!("{endpoint}: {}", describe(&error, wait));
+                let reason = format!("{endpoint}: {}", self.describe(&error, wait));
                 Attempt::Over(Failure::Unknown { reason, look: look.to_owned() })
             }
+        }
+    }
+
+    /// A node with TLS hangs up on those without, who would not know why.
+    fn hung_up(&self, reason: String) -> String {
+        if self.dialer.has_tls() {
+            return reason;
+        }
+        format!("{reason}; a node with TLS takes --ca, --cert and --key")
+    }
+
+    fn describe(&self, error: &RpcError, wait: Duration) -> String {
+        match error {
+            RpcError::DeadlineExceeded => format!("no answer within {}", units::duration(wait)),
+            RpcError::Shutdown => {
+                self.hung_up("the connection was closed before the answer".to_owned())
+            }
+            RpcError::Send(cause) => {
+                self.hung_up(format!("the request could not be sent: {}", whole(&**cause)))
+            }
+            RpcError::Channel(cause) => {
+                self.hung_up(format!("the connection was lost: {}", whole(cause)))
+            }
+            RpcError::Server(error) => format!("the node gave the request up: {}", error.detail),
         }
     }
 
@@ -223,14 +252,15 @@ fn until(wait: Duration) -> Context {
     context
 }
 
-fn describe(error: &RpcError, wait: Duration) -> String {
-    match error {
-        RpcError::DeadlineExceeded => format!("no answer within {}", units::duration(wait)),
-        RpcError::Shutdown => "the connection was closed before the answer".to_owned(),
-        RpcError::Send(cause) => format!("the request could not be sent: {cause}"),
-        RpcError::Channel(cause) => format!("the connection was lost: {cause}"),
-        RpcError::Server(error) => format!("the node gave the request up: {}", error.detail),
+/// An error with what lies beneath it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut beneath = error.source();
+    while let Some(cause) = beneath {
+        text = format!("{text}: {cause}");
+        beneath = cause.source();
     }
+    text
 }
 
 /// What several commands ask.

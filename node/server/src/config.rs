@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use api::tls::TlsFiles;
 use container::container::{DiskEnforcement, DiskScope};
 use model::Millis;
 use plan::Settings;
@@ -34,6 +35,8 @@ pub struct Config {
     /// How the cluster is planned while this node leads; the same on every node.
     #[serde(default)]
     pub planning: PlanningConfig,
+    #[serde(default)]
+    pub tls: TlsConfig,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -166,6 +169,28 @@ impl Default for CellConfig {
     }
 }
 
+/// Mutual TLS, with clients and between nodes: all three files or none, each in PEM. Read anew when
+/// they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The authorities that vouch for clients and nodes.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate, for servers and clients, with the host that others reach it by.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Without the files: whether the node may listen on an address that others reach.
+    pub insecure: bool,
+}
+
+impl TlsConfig {
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        let (ca, cert, key) = (self.ca.clone()?, self.cert.clone()?, self.key.clone()?);
+        Some(TlsFiles { ca, cert, key })
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistriesConfig {
@@ -184,6 +209,10 @@ pub enum ConfigError {
     Parse { path: PathBuf, error: Box<toml::de::Error> },
     #[error("members does not name this node, {node_id}")]
     NotAMember { node_id: u64 },
+    #[error("[tls] names some of ca, cert and key: it takes all three, or none")]
+    TlsIncomplete,
+    #[error("[tls] names certificates and says insecure = true: one of both")]
+    TlsContradicts,
 }
 
 impl Config {
@@ -210,6 +239,14 @@ impl Config {
         if self.members.iter().all(|member| member.node_id != self.node_id) {
             return Err(ConfigError::NotAMember { node_id: self.node_id });
         }
+        let tls = &self.tls;
+        let named = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
+        if !matches!(named, 0 | 3) {
+            return Err(ConfigError::TlsIncomplete);
+        }
+        if named == 3 && tls.insecure {
+            return Err(ConfigError::TlsContradicts);
+        }
         Ok(())
     }
 
@@ -217,5 +254,31 @@ impl Config {
     #[must_use]
     pub fn advertised(&self) -> &str {
         self.advertise.as_deref().unwrap_or(&self.listen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(tls: &str) -> Result<(), String> {
+        let text = format!(
+            "node_id = 1\nname = \"a\"\nlisten = \"127.0.0.1:1\"\ndata_dir = \"/d\"\n\
+             [[members]]\nnode_id = 1\nname = \"a\"\naddress = \"127.0.0.1:1\"\n[tls]\n{tls}"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        config.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tls_is_whole_or_absent() {
+        let all = "ca = \"a\"\ncert = \"b\"\nkey = \"c\"\n";
+        assert_eq!(check(""), Ok(()));
+        assert_eq!(check("insecure = true"), Ok(()));
+        assert_eq!(check(all), Ok(()));
+        let incomplete = "[tls] names some of ca, cert and key: it takes all three, or none";
+        assert_eq!(check("ca = \"a\""), Err(incomplete.to_owned()));
+        let both = check(&format!("{all}insecure = true")).unwrap_err();
+        assert_eq!(both, "[tls] names certificates and says insecure = true: one of both");
     }
 }

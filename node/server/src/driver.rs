@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Agent;
-use api::wire::Dialer;
+use api::tls::TlsError;
 use model::{Cell, CellHealth, Command};
 use replica::{Node, Replica};
 use rocks::RocksDisk;
@@ -21,6 +21,7 @@ use crate::faces::admin::AdminFace;
 use crate::faces::attach::AttachFace;
 use crate::listener::{self, Faces};
 use crate::peers::TcpPeers;
+use crate::security::{Security, is_private};
 use crate::sessions::{Sessions, end_leftovers};
 use crate::world::{NodeAgent, RealWorld};
 use container::container::Shim;
@@ -34,6 +35,13 @@ pub enum Error {
     DataDir { path: PathBuf, error: std::io::Error },
     #[error("cannot make an HTTP client: {0}")]
     HttpClient(reqwest::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(
+        "listen = {address:?} would be open to the network without TLS: name ca, cert and key in \
+         [tls], or say insecure = true there"
+    )]
+    Plain { address: String },
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: std::io::Error },
     #[error(transparent)]
@@ -65,9 +73,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let data_dir = data_dir
         .canonicalize()
         .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .map_err(|error| Error::Listen { address: config.listen.clone(), error })?;
+    let security = Arc::new(Security::open(config.tls.files())?);
+    let listener = listen(&config).await?;
     // The disk's lock comes first: it keeps a second process away from this node's containers.
     let disk = Arc::new(RocksDisk::open(&data_dir.join("raft"))?);
     let containers = LinuxContainers::open(&config, &data_dir, Shim::default())
@@ -75,12 +82,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .map_err(|error| Error::Containers(error.to_string()))?;
     let capacity = capacity::of_machine(&config.cell, &data_dir).map_err(Error::Capacity)?;
     let replica_config = replica::Config::new(config.node_id);
-    let replica = Replica::start(&replica_config, disk, Arc::new(TcpPeers::default())).await?;
+    let replica =
+        Replica::start(&replica_config, disk, Arc::new(TcpPeers::new(Arc::clone(&security))))
+            .await?;
     replica.initialize(members(&config)).await?;
     let callbacks = Callbacks::new().map_err(Error::HttpClient)?;
     let sessions = Sessions::new(containers.runtime().clone());
-    let dialer = Dialer::default();
-    let world = RealWorld { containers, planning: config.planning, callbacks, sessions, dialer };
+    let accepting = Arc::clone(&security);
+    let world = RealWorld { containers, planning: config.planning, callbacks, sessions, security };
     let agent = Agent::start(cell(&config, capacity), replica, world);
     tracing::info!(
         node_id = config.node_id,
@@ -95,7 +104,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         attach: AttachFace::new(agent.clone(), config.cell.allow_ssh),
         agent: agent.clone(),
     };
-    let accepting = tokio::spawn(listener::accept(listener, faces));
+    let accepting = tokio::spawn(listener::accept(listener, accepting, faces));
     let initialising = tokio::spawn(initialise(agent.clone()));
     let ended = until_the_end(&agent).await;
     initialising.abort();
@@ -108,6 +117,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         agent.world().containers.stop_all().await;
     }
     ended
+}
+
+/// Where the operator says; in plain on loopback only, unless that is said too.
+async fn listen(config: &Config) -> Result<TcpListener, Error> {
+    let address = config.listen.clone();
+    let failed = |error| Error::Listen { address: address.clone(), error };
+    let addresses: Vec<_> = tokio::net::lookup_host(&address).await.map_err(failed)?.collect();
+    let may_be_plain = config.tls.insecure || is_private(addresses.iter().copied());
+    if config.tls.files().is_none() && !may_be_plain {
+        return Err(Error::Plain { address });
+    }
+    TcpListener::bind(&addresses[..]).await.map_err(failed)
 }
 
 /// Gives a new cluster the salt of its ids; whoever is first wins.

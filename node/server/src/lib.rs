@@ -5,6 +5,7 @@
 //! - [`listener`] accepts connections and hands them to [`faces`] or to [`peers`];
 //! - [`peers`] carries Raft's messages between nodes;
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
+//! - `security` is TLS, or its absence;
 //! - `sessions` are people's ways into containers;
 //! - `callbacks` speaks HTTP to clients whose tasks have ended;
 //! - [`faces`] translate requests, and decide nothing.
@@ -18,6 +19,7 @@ mod faces;
 pub mod limits;
 mod listener;
 mod peers;
+mod security;
 mod sessions;
 mod world;
 

@@ -8,6 +8,8 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const CALLS_PER_CONNECTION_MAX: usize = 1024;
 /// A connection that has not said what it is by then is closed.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node goes on with its certificates before it looks whether their files have changed.
+pub const TLS_LOOK: Duration = Duration::from_secs(1);
 /// Largest message between nodes, in bytes: an append's entries, or a snapshot's chunk.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Requests of other nodes in progress at once on one connection; the next waits.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use api::wire::{ADMIN_GREETING, ATTACH_GREETING, RAFT_GREETING};
+use api::wire::{ADMIN_GREETING, ATTACH_GREETING, RAFT_GREETING, Stream};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use replica::peers::{PeerRequest, PeerResponse};
@@ -20,7 +20,7 @@ use crate::faces::admin::AdminFace;
 use crate::faces::attach::AttachFace;
 use crate::limits::{CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX};
 use crate::peers::{frame, framed, unframe};
-use crate::sessions::Visitor;
+use crate::security::{Security, SharedSecurity};
 use crate::world::NodeAgent;
 
 /// Who serves what comes in.
@@ -33,7 +33,7 @@ pub(crate) struct Faces {
 }
 
 /// Accepts until the task is dropped. A flood of connections waits in the kernel's queue.
-pub(crate) async fn accept(listener: TcpListener, faces: Faces) {
+pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, faces: Faces) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit =
@@ -47,9 +47,9 @@ pub(crate) async fn accept(listener: TcpListener, faces: Faces) {
                 continue;
             }
         };
-        let faces = faces.clone();
+        let (security, faces) = (Arc::clone(&security), faces.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, from, faces).await {
+            if let Err(error) = serve(stream, from, &security, faces).await {
                 tracing::debug!(%from, %error, "a connection ended");
             }
             drop(permit);
@@ -57,17 +57,25 @@ pub(crate) async fn accept(listener: TcpListener, faces: Faces) {
     }
 }
 
-async fn serve(mut stream: TcpStream, from: SocketAddr, faces: Faces) -> std::io::Result<()> {
+async fn serve(
+    stream: TcpStream,
+    from: SocketAddr,
+    security: &Security,
+    faces: Faces,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
+    api::wire::keep_alive(&stream)?;
+    let (mut stream, caller) = security.accept(stream, from).await?;
     let mut greeting = [0; 8];
     tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await??;
     match greeting {
         ADMIN_GREETING => serve_admin(stream, faces.admin).await,
-        RAFT_GREETING => return serve_peer(stream, faces.agent).await,
-        ATTACH_GREETING => {
-            api::attach::keep_alive(&stream)?;
-            return faces.attach.serve(stream, Visitor { name: None, address: from }).await;
+        RAFT_GREETING if !caller.may_be_node => {
+            let reason = "its certificate is a client's, and it speaks as a node";
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason));
         }
+        RAFT_GREETING => return serve_peer(stream, faces.agent).await,
+        ATTACH_GREETING => return faces.attach.serve(stream, caller).await,
         _ => {
             let reason = "it speaks none of a node's protocols, of this version";
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
@@ -76,7 +84,7 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, faces: Faces) -> std::io
     Ok(())
 }
 
-async fn serve_admin(stream: TcpStream, face: AdminFace) {
+async fn serve_admin(stream: Stream, face: AdminFace) {
     use api::Admin;
     let channel = BaseChannel::with_defaults(api::wire::serve(stream));
     channel
@@ -89,7 +97,7 @@ async fn serve_admin(stream: TcpStream, face: AdminFace) {
 }
 
 /// Answers another node's calls: begun in the order they came, answered as they are done.
-async fn serve_peer(stream: TcpStream, agent: NodeAgent) -> std::io::Result<()> {
+async fn serve_peer(stream: Stream, agent: NodeAgent) -> std::io::Result<()> {
     let (mut sink, mut stream) = framed(stream).split();
     let (answers, mut queue) = mpsc::channel::<Bytes>(PEER_CALLS_MAX);
     let sender = tokio::spawn(async move {

@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::wire::RAFT_GREETING;
+use api::wire::{Dialer, RAFT_GREETING, Stream};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use replica::peers::{PeerError, PeerRequest, PeerResponse, Peers};
 use replica::{Node, NodeId};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::limits::{PEER_CONNECT_TIMEOUT, PEER_MESSAGE_BYTES_MAX, PEER_QUEUE_MAX};
+use crate::security::SharedSecurity;
 
-pub(crate) type Frames = Framed<TcpStream, LengthDelimitedCodec>;
+pub(crate) type Frames = Framed<Stream, LengthDelimitedCodec>;
 
 /// Calls other nodes over TCP.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TcpPeers {
+    security: SharedSecurity,
     links: Mutex<BTreeMap<NodeId, Link>>,
 }
 
@@ -81,6 +81,10 @@ impl Peers for TcpPeers {
 }
 
 impl TcpPeers {
+    pub(crate) fn new(security: SharedSecurity) -> Self {
+        Self { security, links: Mutex::default() }
+    }
+
     /// The link to a node, made anew when there is none, it has ended, or the node has moved.
     fn link(&self, target: NodeId, node: &Node) -> Link {
         let mut links = self.links.lock().expect("no holder of the lock panics");
@@ -92,7 +96,7 @@ impl TcpPeers {
         }
         let (calls, queue) = mpsc::channel(PEER_QUEUE_MAX);
         let link = Link { address: node.address.clone(), calls };
-        tokio::spawn(run_link(node.address.clone(), queue));
+        tokio::spawn(run_link(self.security.dialer(), node.address.clone(), queue));
         links.insert(target, link.clone());
         link
     }
@@ -100,8 +104,8 @@ impl TcpPeers {
 
 /// Connects, and carries calls until the connection fails; what waited then is failed too, and
 /// the next call makes a new link.
-async fn run_link(address: String, mut queue: mpsc::Receiver<Call>) {
-    let frames = match connect(&address).await {
+async fn run_link(dialer: Dialer, address: String, mut queue: mpsc::Receiver<Call>) {
+    let frames = match connect(&dialer, &address).await {
         Ok(frames) => frames,
         Err(error) => {
             queue.close();
@@ -177,18 +181,16 @@ async fn receive_answers(mut stream: SplitStream<Frames>, waiting: &Waiting) -> 
     }
 }
 
-async fn connect(address: &str) -> std::io::Result<Frames> {
+async fn connect(dialer: &Dialer, address: &str) -> std::io::Result<Frames> {
     let timed_out = || std::io::Error::new(std::io::ErrorKind::TimedOut, "nobody answers");
-    let mut stream = tokio::time::timeout(PEER_CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| timed_out())??;
-    stream.set_nodelay(true)?;
-    stream.write_all(&RAFT_GREETING).await?;
+    let dialled = dialer.dial(address, RAFT_GREETING);
+    let stream =
+        tokio::time::timeout(PEER_CONNECT_TIMEOUT, dialled).await.map_err(|_| timed_out())??;
     Ok(framed(stream))
 }
 
 /// A stream whose greeting has been said or read.
-pub(crate) fn framed(stream: TcpStream) -> Frames {
+pub(crate) fn framed(stream: Stream) -> Frames {
     LengthDelimitedCodec::builder().max_frame_length(PEER_MESSAGE_BYTES_MAX).new_framed(stream)
 }
 

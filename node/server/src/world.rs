@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agent::world::CallbackError;
 use agent::{Agent, World};
-use api::wire::Dialer;
 use model::{Millis, Task};
 use openraft_rt_tokio::TokioRuntime;
 use plan::Settings;
@@ -14,6 +13,7 @@ use crate::callbacks::Callbacks;
 use crate::config::PlanningConfig;
 use crate::containers::LinuxContainers;
 use crate::peers::TcpPeers;
+use crate::security::SharedSecurity;
 use crate::sessions::Sessions;
 
 /// A node of the real world.
@@ -25,8 +25,7 @@ pub(crate) struct RealWorld {
     pub(crate) planning: PlanningConfig,
     pub(crate) callbacks: Callbacks,
     pub(crate) sessions: Sessions,
-    /// How other nodes are reached.
-    pub(crate) dialer: Dialer,
+    pub(crate) security: SharedSecurity,
 }
 
 impl World for RealWorld {

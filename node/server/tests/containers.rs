@@ -15,7 +15,9 @@ use model::actual_lrp::InstanceKey;
 use model::{Action, ActualLrpKey, DesiredLrp, Millis, RunAction, Task, TaskDefinition, TaskState};
 use plan::cell::{Handle, Work};
 
-use server::config::{CellConfig, Config, MemberConfig, PlanningConfig, RegistriesConfig};
+use server::config::{
+    CellConfig, Config, MemberConfig, PlanningConfig, RegistriesConfig, TlsConfig,
+};
 use server::containers::LinuxContainers;
 
 /// A cell of its own for each test, with a registry that has `box`: a static busybox.
@@ -52,6 +54,7 @@ impl Cell {
             },
             registries: RegistriesConfig::default(),
             planning: PlanningConfig::default(),
+            tls: TlsConfig::default(),
             stop_containers_on_exit: true,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

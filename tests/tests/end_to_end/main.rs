@@ -5,4 +5,5 @@ mod images;
 mod losses;
 mod recipes;
 mod tasks;
+mod tls;
 mod way_in;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use api::admin::{ClusterStatus, Role};
 use clap::{Args, Subcommand};
 
+use super::certs::Certs;
 use crate::cli::Caller;
 use crate::failure::Failure;
 use crate::limits::LOOK_AGAIN;
@@ -17,6 +18,7 @@ use crate::units;
 pub(crate) enum Cluster {
     Status(Status),
     TransferLeadership(TransferLeadership),
+    Certs(Certs),
 }
 
 /// Shows the members, who leads, and how far each has applied the log
@@ -37,6 +39,7 @@ impl Cluster {
         match self {
             Self::Status(status) => status.run(caller).await,
             Self::TransferLeadership(transfer) => transfer.run(caller).await,
+            Self::Certs(certs) => certs.run(caller.screen),
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod actual_lrps;
 pub(crate) mod app;
 pub(crate) mod apps;
 pub(crate) mod cells;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod delete;
 pub(crate) mod desired_lrps;

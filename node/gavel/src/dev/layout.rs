@@ -70,6 +70,7 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
             },
             registries: server::config::RegistriesConfig::default(),
             planning: server::config::PlanningConfig::default(),
+            tls: server::config::TlsConfig::default(),
             stop_containers_on_exit: true,
         }
     };
@@ -161,6 +162,9 @@ mod tests {
             starting_container_count_maximum = 0
             bin_pack_first_fit_weight = 0.0
             clock_speed = 1
+
+            [tls]
+            insecure = false
         "#]]
         .assert_eq(&toml::to_string(&configs[1]).unwrap());
     }

@@ -73,7 +73,7 @@ fn every_command_is_listed_and_has_an_example() {
             assert!(text.contains("Example"), "gavel {name} {inner} --help:\n{text}");
         }
     }
-    expect![[r#"["status", "transfer-leadership"]"#]]
+    expect![[r#"["status", "transfer-leadership", "certs"]"#]]
         .assert_eq(&format!("{:?}", listed(&help(&["cluster"]))));
 }
 
@@ -91,6 +91,11 @@ fn wrong_usage_is_2() {
         "exec hello ls",
         "exec hello/x -- ls",
         "ssh hello -N",
+        "apps --ca /dev/null",
+        "apps --ca /dev/null --cert /dev/null --key /dev/null",
+        "cluster certs --dir /tmp",
+        "cluster certs --dir /tmp node-1",
+        "cluster certs --dir /tmp no/de=localhost",
         "ssh hello -L 80",
         "ssh hello -N -L 80:80 -c ls",
         "enable-feature-flag diego_podman",

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::faces::whereabouts;
 use crate::limits::GREETING_TIMEOUT;
+use crate::security::Caller;
 use crate::sessions::{Visit, Visitor};
 use crate::world::NodeAgent;
 
@@ -39,7 +40,7 @@ impl AttachFace {
     }
 
     /// Serves a client whose greeting has been read, to its end.
-    pub(crate) async fn serve(&self, stream: Stream, from: Visitor) -> io::Result<()> {
+    pub(crate) async fn serve(&self, stream: Stream, from: Caller) -> io::Result<()> {
         let mut frames = attach::frames(stream);
         let first = attach::receive(&mut frames);
         let open = match tokio::time::timeout(GREETING_TIMEOUT, first).await?? {
@@ -51,18 +52,23 @@ impl AttachFace {
         };
         match self.place(open, &from).await {
             Ok(Place::Here(visit)) => {
-                self.agent.world().sessions.carry_out(*visit, frames).await;
+                Box::pin(self.agent.world().sessions.carry_out(*visit, frames)).await;
                 Ok(())
             }
             Ok(Place::There(address, open)) => self.relay(frames, &address, *open).await,
             Err(error) => {
-                tracing::info!(who = %from, %error, "nobody was let in");
+                tracing::info!(who = %from.visitor, %error, "nobody was let in");
                 refuse(frames, error).await
             }
         }
     }
 
-    async fn place(&self, open: Open, from: &Visitor) -> Result<Place, Error> {
+    async fn place(&self, open: Open, from: &Caller) -> Result<Place, Error> {
+        if open.relayed.is_some() && !from.may_be_node {
+            let reason = "only a node passes on what a client wants";
+            return Err(Error::Forbidden(reason.to_owned()));
+        }
+        let from = &from.visitor;
         let own_cell = self.agent.cell().cell_id.clone();
         if !self.is_allowed {
             let reason = format!("{own_cell} lets nobody into containers: allow_ssh is false");
@@ -130,7 +136,8 @@ impl AttachFace {
     /// Passes bytes between a client and the node that has the container.
     async fn relay(&self, frames: Frames<Stream>, address: &str, open: Open) -> io::Result<()> {
         let asked = async {
-            let stream = self.agent.world().dialer.dial(address, ATTACH_GREETING).await?;
+            let stream =
+                self.agent.world().security.dialer().dial(address, ATTACH_GREETING).await?;
             let mut frames = attach::frames(stream);
             frames.send(attach::encode(&ToNode::Open(Box::new(open)))).await?;
             Ok(frames.into_inner())

@@ -38,8 +38,13 @@ pub(super) async fn of_source(
     let address = whereabouts::address(agent, &state, &cell_id)?;
     let unreachable =
         |error: String| Error::Unavailable(format!("cell {cell_id} at {address}: {error}"));
-    let client =
-        api::wire::connect(&address).await.map_err(|error| unreachable(error.to_string()))?;
+    let client = agent
+        .world()
+        .security
+        .dialer()
+        .admin(&address)
+        .await
+        .map_err(|error| unreachable(error.to_string()))?;
     let mut context = tarpc::context::current();
     context.deadline = std::time::Instant::now() + 2 * WAIT_MAX;
     client

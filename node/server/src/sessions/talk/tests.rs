@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use tokio::io::{duplex, empty, sink};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::either::Either;
 
 use super::*;
 
@@ -13,7 +14,7 @@ async fn talk(has_terminal: bool) -> (Frames<TcpStream>, Talk) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
-    let talk = Talk::begin(attach::frames(stream), has_terminal).await.unwrap();
+    let talk = Talk::begin(attach::frames(Either::Left(stream)), has_terminal).await.unwrap();
     let mut client = attach::frames(client);
     assert_eq!(heard(&mut client).await, Some(FromNode::Opened));
     (client, talk)

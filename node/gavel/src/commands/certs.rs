@@ -1,0 +1,220 @@
+//! `cluster certs`: an authority, and the certificates of a small cluster's nodes and clients.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+use serde_json::json;
+
+use super::parse_guid;
+use crate::failure::Failure;
+use crate::output::Screen;
+
+/// What a clock may be late by.
+const SKEW: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+/// How long the authority vouches: as long as a cluster's machines last.
+const AUTHORITY_DAYS: u32 = 3650;
+
+/// Makes an authority, and certificates of nodes and clients that it vouches for
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  gavel cluster certs --dir certs cell-a1=10.0.0.1 cell-b1=10.0.0.2,b1.example cell-c1=10.0.0.3
+  gavel cluster certs --dir certs --client alice cell-d1=10.0.0.4    later, one more of each
+
+DIR then has ca.crt and ca.key, and a .crt and .key of each node and client. An authority that is
+there is used; a certificate that is there is made anew, for renewal. A node needs ca.crt and its
+own two files, which it reads again when they change; a client too. ca.key stays where it is safe:
+whoever has it can be anybody.")]
+pub(crate) struct Certs {
+    /// Where the files are, or will be
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// A client's name, as the logs will tell it; repeatable [default: operator]
+    #[arg(long = "client", value_name = "NAME", value_parser = parse_guid::<String>)]
+    clients: Vec<String>,
+    /// How long the nodes' and clients' certificates are good for
+    #[arg(long, value_name = "DAYS", default_value_t = 365,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(AUTHORITY_DAYS)))]
+    days: u32,
+    /// A node's name, and the hosts and addresses that it is reached by; localhost is added
+    #[arg(required = true, value_name = "NODE=HOST,…", value_parser = parse_node)]
+    nodes: Vec<CertifiedNode>,
+}
+
+#[derive(Clone, Debug)]
+struct CertifiedNode {
+    name: String,
+    hosts: Vec<String>,
+}
+
+fn parse_node(text: &str) -> Result<CertifiedNode, String> {
+    let (name, hosts) =
+        text.split_once('=').ok_or("a node is NAME=HOST, for instance a1=10.0.0.1")?;
+    let hosts: Vec<String> = hosts.split(',').map(str::to_owned).collect();
+    if hosts.iter().any(String::is_empty) {
+        return Err(format!("{text} names a host that is empty"));
+    }
+    Ok(CertifiedNode { name: parse_guid(name)?, hosts })
+}
+
+impl Certs {
+    pub(crate) fn run(&self, screen: Screen) -> Result<(), Failure> {
+        fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
+        let issuer = authority(&self.dir)?;
+        let told = |what: &str, path: &Path| {
+            if screen.is_json() {
+                return screen.line(json!({ "kind": what, "path": path }));
+            }
+            screen.line(format_args!("{what:<10} {}", path.display()))
+        };
+        told("authority", &self.dir.join("ca.crt"))?;
+        for CertifiedNode { name, hosts } in &self.nodes {
+            let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let hosts = hosts.iter().cloned().chain(local).collect();
+            let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+            told("node", &self.certify(&issuer, name, hosts, &usages)?)?;
+        }
+        let operator = ["operator".to_owned()];
+        let clients = if self.clients.is_empty() { &operator[..] } else { &self.clients };
+        for name in clients {
+            let usages = [ExtendedKeyUsagePurpose::ClientAuth];
+            told("client", &self.certify(&issuer, name, Vec::new(), &usages)?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a key and a certificate; returns the certificate's file.
+    fn certify(
+        &self,
+        issuer: &Issuer<'_, KeyPair>,
+        name: &str,
+        hosts: Vec<String>,
+        usages: &[ExtendedKeyUsagePurpose],
+    ) -> Result<PathBuf, Failure> {
+        let path = self.dir.join(format!("{name}.crt"));
+        if name == "ca" {
+            return Err(Failure::Usage(format!("{}: that is the authority", path.display())));
+        }
+        let params = CertificateParams::new(hosts).map_err(|error| failed(&path, error))?;
+        let mut params = named(params, name, self.days);
+        params.extended_key_usages = usages.to_vec();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(|error| failed(&path, error))?;
+        let certificate = params.signed_by(&key, issuer).map_err(|error| failed(&path, error))?;
+        write(&self.dir.join(format!("{name}.key")), &key.serialize_pem(), 0o600)?;
+        write(&path, &certificate.pem(), 0o644)?;
+        Ok(path)
+    }
+}
+
+/// The authority that is there, or a new one.
+fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, Failure> {
+    let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
+    if cert_path.exists() || key_path.exists() {
+        let read = |path: &Path| fs::read_to_string(path).map_err(|error| failed(path, error));
+        let (cert, key) = (read(&cert_path)?, read(&key_path)?);
+        let key = KeyPair::from_pem(&key).map_err(|error| failed(&key_path, error))?;
+        return Issuer::from_ca_cert_pem(&cert, key).map_err(|error| failed(&cert_path, error));
+    }
+    let params = CertificateParams::new(Vec::new()).map_err(|error| failed(&cert_path, error))?;
+    let mut params = named(params, "Gavel", AUTHORITY_DAYS);
+    // It vouches for nodes and clients, and for no other authority.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().map_err(|error| failed(&key_path, error))?;
+    let certificate = params.self_signed(&key).map_err(|error| failed(&cert_path, error))?;
+    write(&key_path, &key.serialize_pem(), 0o600)?;
+    write(&cert_path, &certificate.pem(), 0o644)?;
+    Ok(Issuer::new(params, key))
+}
+
+fn named(mut params: CertificateParams, name: &str, days: u32) -> CertificateParams {
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    let now = SystemTime::now();
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + DAY * days).into();
+    params
+}
+
+/// In place of what was there, whole or not at all, so that who reads it meanwhile has one or the
+/// other.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+    let new = path.with_added_extension("new");
+    let written = || -> std::io::Result<()> {
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file: File = File::options().write(true).create_new(true).mode(mode).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    written().map_err(|error| failed(path, error))
+}
+
+fn failed(path: &Path, reason: impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{}: {reason}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use api::tls::TlsFiles;
+
+    use super::*;
+
+    fn certs(dir: &Path, clients: &[&str], nodes: &[&str]) -> Result<(), Failure> {
+        let nodes = nodes.iter().map(|node| parse_node(node).unwrap()).collect();
+        let clients = clients.iter().map(|&client| client.to_owned()).collect();
+        Certs { dir: dir.to_owned(), clients, days: 1, nodes }.run(Screen::new(true))
+    }
+
+    #[test]
+    fn an_authority_is_made_once_and_its_certificates_can_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        certs(dir, &[], &["a=10.0.0.1,a.example", "b=::1"]).unwrap();
+        let authority = fs::read(dir.join("ca.crt")).unwrap();
+        let before = fs::read(dir.join("a.crt")).unwrap();
+        certs(dir, &["alice"], &["a=10.0.0.1"]).unwrap();
+        assert_eq!(fs::read(dir.join("ca.crt")).unwrap(), authority);
+        assert_ne!(fs::read(dir.join("a.crt")).unwrap(), before, "it was renewed");
+        for name in ["a", "b", "operator", "alice"] {
+            let path = |suffix: &str| dir.join(format!("{name}.{suffix}"));
+            let files = TlsFiles { ca: dir.join("ca.crt"), cert: path("crt"), key: path("key") };
+            files.acceptor().unwrap();
+            files.dialer().unwrap();
+            let mode = fs::metadata(path("key")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 10);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let taken = certs(dir.path(), &[], &["ca=10.0.0.1"]).unwrap_err();
+        assert!(matches!(&taken, Failure::Usage(reason) if reason.contains("ca.crt")), "{taken}");
+        fs::write(dir.path().join("ca.key"), "rubbish").unwrap();
+        let broken = certs(dir.path(), &[], &["a=10.0.0.1"]).unwrap_err().to_string();
+        assert!(broken.contains("ca.key: "), "{broken}");
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
+        let half = certs(dir.path(), &[], &["a=10.0.0.1"]).unwrap_err().to_string();
+        assert!(half.contains("ca.key: No such file"), "{half}");
+        for wrong in ["a", "a=", "a=b,,c", "a/b=c"] {
+            assert!(parse_node(wrong).is_err(), "{wrong}");
+        }
+    }
+}
