@@ -106,7 +106,7 @@ impl Begun {
             // Of a former life: nobody makes it ready any more, and nothing has run in it.
             let container = match container {
                 Container::Preparing => failed(CreateFailure {
-                    reason: "the node ended while making it".to_owned(),
+                    reason: "failed to create container: the node ended while making it".to_owned(),
                     retryable: true,
                 }),
                 there @ (Container::Starting

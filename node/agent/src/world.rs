@@ -82,7 +82,7 @@ pub struct Found {
 /// Why a container was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateFailure {
-    /// What went wrong; reported after `failed to create container: `.
+    /// What went wrong, in Diego's words, for instance `failed to create container: no room`.
     pub reason: String,
     /// Whether another try, perhaps elsewhere, may do: nothing of the user's has run yet.
     pub retryable: bool,

@@ -59,7 +59,7 @@ pub enum Container {
     },
     /// It could not be made; nothing of the user's ran.
     Failed {
-        /// What went wrong; reported after `failed to create container: `.
+        /// What went wrong, in Diego's words.
         reason: String,
         /// A task may be tried again elsewhere. Instances are restarted in any case.
         retryable: bool,
@@ -211,7 +211,7 @@ fn lrp(
         }
         Some(Container::Exited { .. }) if mutant!("crash-unreported") => None,
         Some(Container::Exited { reason, .. }) => crash(reason.clone()),
-        Some(Container::Failed { reason, .. }) => crash(not_created(reason)),
+        Some(Container::Failed { reason, .. }) => crash(reason.clone()),
     }
 }
 
@@ -258,20 +258,15 @@ fn task(me: &CellId, task: &Arc<Task>, observed: &Observed) -> Option<CellAction
                 complete(true, reason.clone(), result.clone())
             }
             Container::Failed { reason, retryable: true } => {
-                let reason = not_created(reason);
+                let reason = reason.clone();
                 Some(CellAction::Report(Command::RejectTaskOnCell { task_guid, cell_id, reason }))
             }
             Container::Failed { reason, retryable: false } => {
-                complete(true, not_created(reason), String::new())
+                complete(true, reason.clone(), String::new())
             }
         },
         (TaskState::Completed { .. } | TaskState::Resolving { .. }, _) => None,
     }
-}
-
-/// Diego: the executor's failure reason.
-fn not_created(reason: &str) -> String {
-    format!("failed to create container: {reason}")
 }
 
 const LRP_PREFIX: &str = "lrp-";

@@ -119,8 +119,8 @@ fn a_claimed_instance_is_made_and_told_of() {
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
-            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image
-            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image"#]],
+            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image
+            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image"#]],
     );
 }
 
@@ -144,8 +144,8 @@ fn a_running_instance_is_there_or_gone() {
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
-            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image
-            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image"#]],
+            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image
+            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image"#]],
     );
 }
 
@@ -169,8 +169,8 @@ fn a_suspect_is_kept_and_its_start_is_not_told() {
             stopping: -
             succeeded: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 0
             failed: report: web/0 crashed as 0000feed-0000-0000-0006-0000: Exited with status 1
-            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image
-            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: failed to create container: no such image"#]],
+            not made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image
+            never to be made: report: web/0 crashed as 0000feed-0000-0000-0006-0000: no such image"#]],
     );
 }
 
@@ -282,8 +282,8 @@ fn a_started_task_is_made_only_by_whoever_started_it() {
             stopping: -
             succeeded: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: false, failure_reason: "", result: "42" }
             failed: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: true, failure_reason: "Exited with status 1", result: "42" }
-            not made: report: RejectTaskOnCell { task_guid: "job", cell_id: "cell-1", reason: "failed to create container: no such image" }
-            never to be made: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: true, failure_reason: "failed to create container: no such image", result: "" }"#]],
+            not made: report: RejectTaskOnCell { task_guid: "job", cell_id: "cell-1", reason: "no such image" }
+            never to be made: report: CompleteTask { task_guid: "job", cell_id: "cell-1", failed: true, failure_reason: "no such image", result: "" }"#]],
     );
 }
 

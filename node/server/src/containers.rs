@@ -2,11 +2,13 @@
 //! started; and what becomes of it in Diego's words.
 
 mod execution;
+pub(crate) mod mounts;
 mod sandbox;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use agent::Containers;
@@ -17,7 +19,9 @@ use container::container::{
     LogPosition, LogRate, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
 use container::image::{self, Reference, Registries, Store};
-use executor::{CellLines, Progress, Recipe, Services, Settings, Surroundings, http_client};
+use executor::{
+    CellLines, Dependency, Progress, Recipe, Services, Settings, Surroundings, http_client,
+};
 use model::desired_lrp::LogRateLimit;
 use model::{CellId, NetInfo, PortMapping};
 use plan::cell::{Container, Handle, Work};
@@ -25,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, watch};
 
 use self::execution::Execution;
+use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
 use crate::config::{CellConfig, Config};
 use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
@@ -45,6 +50,9 @@ struct Notes {
     /// Empty for none.
     #[serde(default)]
     result_file: String,
+    /// Of the cell's cache, that are mounted in it.
+    #[serde(default)]
+    dependencies: Vec<PathBuf>,
 }
 
 /// The containers of this cell.
@@ -56,6 +64,9 @@ pub struct LinuxContainers {
     external_address: Ipv4Addr,
     services: Arc<Services>,
     executions: Mutex<BTreeMap<ContainerId, Execution>>,
+    dirs: Dirs,
+    /// Kept as long as their containers.
+    dependencies: Mutex<BTreeMap<ContainerId, Vec<Dependency>>>,
     cell: CellConfig,
     versions: watch::Sender<u64>,
     results: Arc<Results>,
@@ -128,6 +139,8 @@ impl LinuxContainers {
             external_address: cell.external_address,
             services: Arc::new(services),
             executions: Mutex::default(),
+            dirs: Dirs::new(data_dir),
+            dependencies: Mutex::default(),
             cell: cell.clone(),
             versions,
             results: Arc::default(),
@@ -194,26 +207,33 @@ impl LinuxContainers {
     }
 
     async fn make(&self, handle: &Handle, work: &Work) -> Result<(), CreateFailure> {
-        not_done(work).map_err(|reason| failure(reason, false))?;
+        if has_credentials(work) {
+            let reason = "this version of Gavel cannot use credentials of a registry yet";
+            return Err(not_created(&reason, false));
+        }
         let order = Order::of(work);
-        let reference = order.reference().map_err(|error| failure(error.to_string(), false))?;
+        let reference = order.reference().map_err(|error| not_created(&error, false))?;
         let image = self
             .images
             .pull(&reference, None, &image::Silent)
             .await
-            .map_err(|error| failure(error.to_string(), true))?;
-        let id = container_id(handle).map_err(|error| failure(error.to_string(), false))?;
+            .map_err(|error| not_created(&error, true))?;
+        let id = container_id(handle).map_err(|error| not_created(&error, false))?;
+        let prepared = self.dirs.prepare(id.as_str(), work, &self.services).await;
+        let prepared = prepared
+            .map_err(|fault| CreateFailure { reason: fault.to_string(), retryable: true })?;
         let notes = Notes {
             handle: handle.clone(),
             log_source: order.log_source.to_owned(),
             result_file: order.result_file.to_owned(),
+            dependencies: prepared.dependencies.iter().map(Dependency::directory).collect(),
         };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
             id: id.clone(),
             layers: image.layers.clone(),
             image_bytes: image.bytes,
-            mounts: vec![],
+            mounts: prepared.mounts,
             hostname: order.hostname(),
             privileged: order.privileged,
             limits: order.limits(&self.cell),
@@ -222,10 +242,9 @@ impl LinuxContainers {
         };
         let closed = self.closed.read().await;
         if *closed {
-            return Err(failure("the node ends".to_owned(), true));
+            return Err(not_created(&"the node ends", true));
         }
-        let info =
-            self.runtime.create(spec).await.map_err(|error| failure(error.to_string(), true))?;
+        let info = self.runtime.create(spec).await.map_err(|error| not_created(&error, true))?;
         let recipe = recipe_of(
             work,
             Surroundings {
@@ -243,14 +262,18 @@ impl LinuxContainers {
             if let Err(left) = self.runtime.destroy(&id).await {
                 tracing::error!(container = %id, error = %left, "not destroyed");
             }
-            return Err(failure(error.to_string(), true));
+            return Err(not_created(&error, true));
         }
         let lines = CellLines { cell_id: &self.cell_id, guid: recipe.guid() };
-        for line in [lines.creating(), lines.created()] {
-            let source = recipe.log_source();
+        let source = recipe.log_source();
+        let told = prepared.lines.iter().map(|line| (line.stream, &*line.source, &*line.text));
+        let (creating, created) = (lines.creating(), lines.created());
+        let own = [&creating, &created].map(|line| (LogStream::Stdout, source, &**line));
+        for (stream, source, line) in told.chain(own) {
             // A log that cannot be written is no reason to run nothing.
-            let _ = self.runtime.log(&id, LogStream::Stdout, source, &line).await;
+            let _ = self.runtime.log(&id, stream, source, line).await;
         }
+        self.dependencies().insert(id, prepared.dependencies);
         self.begin(&info, recipe);
         Ok(())
     }
@@ -267,13 +290,27 @@ impl LinuxContainers {
         self.versions.send_modify(|version| *version += 1);
     }
 
+    fn dependencies(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Vec<Dependency>>> {
+        self.dependencies.lock().expect("no holder of the lock panics")
+    }
+
     fn executions(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Execution>> {
         self.executions.lock().expect("no holder of the lock panics")
     }
 
     /// Goes on with what a former life of the node has begun.
     fn resume(&self) {
-        for info in self.runtime.list() {
+        let list = self.runtime.list();
+        self.dirs.remove_strays(|name| list.iter().any(|info| info.id.as_str() == name));
+        // All of them, before anything is downloaded and takes their room.
+        for info in &list {
+            let notes = info.labels.get(NOTES_LABEL);
+            let notes = notes.and_then(|text| serde_json::from_str::<Notes>(text).ok());
+            let adopt = |dir: &PathBuf| self.services.downloader().adopt(dir);
+            let adopted = notes.iter().flat_map(|notes| &notes.dependencies).filter_map(adopt);
+            self.dependencies().insert(info.id.clone(), adopted.collect());
+        }
+        for info in list {
             let Some(recipe) = info.labels.get(RECIPE_LABEL) else { continue };
             match serde_json::from_str(recipe) {
                 Ok(recipe) => self.begin(&info, recipe),
@@ -368,6 +405,8 @@ impl Containers for LinuxContainers {
         // Before its container is taken from under it.
         self.executions().remove(&id);
         self.runtime.destroy(&id).await.map_err(|error| error.to_string())?;
+        self.dependencies().remove(&id);
+        self.dirs.remove_files(id.as_str());
         self.results.lock().expect("no holder of the lock panics").remove(&id);
         Ok(())
     }
@@ -387,26 +426,12 @@ impl Containers for LinuxContainers {
     }
 }
 
-/// The parts of a definition that this version does not do yet, by name, and whether they are
-/// there. To leave one out would be to run something else.
-fn not_done(work: &Work) -> Result<(), String> {
-    let parts = match work {
-        Work::Lrp { desired, .. } => [
-            ("cached dependencies", !desired.cached_dependencies.is_empty()),
-            ("volume mounts", !desired.volume_mounts.is_empty()),
-            ("mounted files", !desired.volume_mounted_files.is_empty()),
-            ("credentials of a registry", !desired.image_username.is_empty()),
-        ],
-        Work::Task { task } => [
-            ("cached dependencies", !task.definition.cached_dependencies.is_empty()),
-            ("volume mounts", !task.definition.volume_mounts.is_empty()),
-            ("mounted files", !task.definition.volume_mounted_files.is_empty()),
-            ("credentials of a registry", !task.definition.image_username.is_empty()),
-        ],
-    };
-    match parts.into_iter().find(|(_, is_there)| *is_there) {
-        Some((what, _)) => Err(format!("this version of Gavel cannot do {what} yet")),
-        None => Ok(()),
+/// Whether the definition names credentials of a registry, which this version does not use yet: to
+/// leave them out would be to pull as somebody else.
+fn has_credentials(work: &Work) -> bool {
+    match work {
+        Work::Lrp { desired, .. } => !desired.image_username.is_empty(),
+        Work::Task { task } => !task.definition.image_username.is_empty(),
     }
 }
 
@@ -545,8 +570,9 @@ fn exited((failed, reason): (bool, String), result: Result<String, String>) -> C
     }
 }
 
-fn failure(reason: String, retryable: bool) -> CreateFailure {
-    CreateFailure { reason, retryable }
+/// Diego's words for a container that garden could not make.
+fn not_created(error: &dyn fmt::Display, retryable: bool) -> CreateFailure {
+    CreateFailure { reason: format!("failed to create container: {error}"), retryable }
 }
 
 fn container_id(handle: &Handle) -> Result<ContainerId, container::container::Error> {

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::callbacks::Callbacks;
 use crate::capacity;
 use crate::config::{Config, ConfigError};
-use crate::containers::LinuxContainers;
+use crate::containers::{LinuxContainers, mounts};
 use crate::faces::admin::AdminFace;
 use crate::faces::attach::AttachFace;
 use crate::listener::{self, Faces};
@@ -177,7 +177,7 @@ fn cell(config: &Config, capacity: model::Capacity) -> Cell {
         zone: config.cell.zone.as_str().into(),
         capacity,
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
-        volume_drivers: Vec::new(),
+        volume_drivers: mounts::DRIVERS.map(str::to_owned).to_vec(),
         intake: model::Intake::Open,
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),

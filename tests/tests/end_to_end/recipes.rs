@@ -177,6 +177,55 @@ fn a_task_brings_works_on_and_takes_away_what_its_recipe_says() {
     assert_eq!(task["failure_reason"], json!("Downloading nothing failed"), "{task}");
 }
 
+#[test]
+fn a_task_finds_its_volumes_files_and_dependencies() {
+    let cluster = Cluster::start();
+    let registry = Registry::start(cluster.host());
+    registry.push("box", "oci");
+    let store = Store::serve(cluster.host());
+    let dependency = json!({
+        "name": "bits", "from": format!("http://{}/bits.tgz", store.address), "to": "/deps/bits",
+        "cache_key": "bits",
+    });
+    let volume = |driver: &str, target: &str, config: &str| {
+        json!({"driver": driver, "container_dir": target, "mode": "rw",
+               "shared": {"volume_id": "shared", "mount_config": config}})
+    };
+    let run = |guid: &str, script: &str, driver: &str| {
+        let definition = json!({
+            "rootfs": format!("docker://{REGISTRY}/box"),
+            "memory_mb": 32,
+            "disk_mb": 32,
+            "log_source": "TASK",
+            "result_file": "/tmp/result",
+            "cached_dependencies": [dependency],
+            "volume_mounts": [volume(driver, "/data", ""),
+                              volume("tmpfs", "/memory", r#"{"size_mb": 1}"#)],
+            "volume_mounted_files": [{"path": "db/user", "content": "me"}],
+            "action": shell(script),
+        });
+        let task = json!({"task_guid": guid, "domain": "test", "task_definition": definition});
+        let _ = cluster.done(&["create-task", &task.to_string()]);
+    };
+    let script = "{ cat /deps/bits/word /etc/cf-service-bindings/db/user; \
+                  echo x > /data/file && cat /data/file; \
+                  head -c 2000000 /dev/zero > /memory/file || echo full; \
+                  echo y > /deps/bits/word || echo kept; } | tr '\\n' ' ' > /tmp/result";
+    run("finds", script, "local");
+    let task = eventually("the task is completed", Duration::from_secs(60), || {
+        let task = cluster.json(&["task", "finds"]).remove(0);
+        if task["state"] == "Completed" { Ok(task) } else { Err(task.to_string()) }
+    });
+    let expected = (&json!(false), &json!("one mex full kept "));
+    assert_eq!((&task["failed"], &task["result"]), expected, "{task}");
+    // A driver that no cell has: it waits, and says for what.
+    run("waits", "true", "nfs");
+    eventually("it says why it waits", Duration::from_secs(20), || {
+        let said = cluster.done(&["task", "waits"]);
+        if said.contains("volume drivers") { Ok(()) } else { Err(said) }
+    });
+}
+
 /// A blob store on a host's network.
 struct Store {
     address: SocketAddr,
@@ -232,8 +281,10 @@ fn answer(mut stream: TcpStream, bits: &[u8]) -> Option<String> {
         _ => ("404 Not Found", b""),
     };
     let length = body_out.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\nETag: \"1\"\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body_out).ok()?;
     request.starts_with("POST ").then(|| String::from_utf8_lossy(&body).into_owned())
