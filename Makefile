@@ -41,13 +41,13 @@ fix: needs
 bench: bench-needs build
 	$(CARGO) bench --locked -p gavel-benches
 
-# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, nft, mkfs.ext4.
+# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, mkfs.ext4.
 needs:
-	@.ci/install build-essential pkg-config libclang-dev nftables e2fsprogs
+	@.ci/install build-essential pkg-config libclang-dev e2fsprogs
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs
-	@.ci/install docker-registry skopeo umoci busybox-static iproute2
+	@.ci/install docker-registry skopeo umoci busybox-static iproute2 nftables
 
 # What the benches race against.
 bench-needs: needs

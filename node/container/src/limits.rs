@@ -17,6 +17,19 @@ pub const CONTAINER_PORTS_MAX: usize = 64;
 /// Mounts of one container: volumes, cached dependencies, mounted files.
 pub const MOUNTS_MAX: usize = 64;
 
+/// Egress rules of one container, as the kernel has them: each destination with each port.
+/// Cloud Foundry's foundations have some hundreds; the kernel takes 5,000 in 30 ms.
+pub const EGRESS_RULES_MAX: usize = 5_000;
+
+/// Connections of one container that are told in the kernel's log each second, by egress rules
+/// that ask for it: a container that opens more at once fills no disk.
+pub const EGRESS_LOGS_PER_SECOND_MAX: u32 = 50;
+/// As many as may come at once before [`EGRESS_LOGS_PER_SECOND_MAX`] counts.
+pub const EGRESS_LOGS_AT_ONCE_MAX: u32 = 100;
+
+/// How long the network's tables, which somebody deleted, wait after a failure to be made anew.
+pub const TABLES_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// State changes kept for a slow subscriber before it is told that it lagged.
 pub const EVENTS_MAX: usize = 1024;
 

@@ -1,11 +1,12 @@
 //! What a node is told by its operator: one TOML file.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use api::tls::TlsFiles;
 use container::container::{DiskEnforcement, DiskScope};
 use model::Millis;
+use model::egress::{IcmpInfo, PortRange};
 use plan::Settings;
 use serde::{Deserialize, Serialize};
 
@@ -119,7 +120,8 @@ pub struct CellConfig {
     pub optional_placement_tags: Vec<String>,
     /// Where the containers' host ports are reached.
     pub external_address: Ipv4Addr,
-    /// The bridge that containers are behind; unique on the machine, 15 characters at most.
+    /// The interface that has the gateway's address, a bridge without ports; unique on the
+    /// machine, 15 characters at most.
     pub bridge: String,
     /// The containers' addresses, for instance `10.88.0.0/24`; unique on the machine.
     pub subnet: String,
@@ -143,6 +145,8 @@ pub struct CellConfig {
     /// Whether `gavel exec` and `gavel ssh` are let into containers, here and by way of this node.
     /// Cloud Foundry: the same name.
     pub allow_ssh: bool,
+    /// What containers may reach.
+    pub network: NetworkConfig,
 }
 
 impl Default for CellConfig {
@@ -165,8 +169,46 @@ impl Default for CellConfig {
             log_lines_per_second: 0,
             disk_scope: DiskScope::Total,
             allow_ssh: true,
+            network: NetworkConfig::default(),
         }
     }
+}
+
+/// What this cell's containers may reach besides what their own egress rules open. Closed to all
+/// where nothing opens it: the host itself but for names, link-local addresses, and other
+/// containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Whether containers reach each other, here and in `container_networks`.
+    pub container_to_container: bool,
+    /// Where containers of other cells are, if this machine has a route to them; for instance
+    /// `10.88.0.0/16`.
+    pub container_networks: Vec<String>,
+    /// Closed, unless a rule opens it. Diego: garden's property of the same name.
+    pub deny_networks: Vec<String>,
+    /// Open to all containers, where it is not this host.
+    pub allow: Vec<AllowConfig>,
+    /// Open to all containers, where it is this host.
+    pub allow_host: Vec<AllowConfig>,
+    /// Whom this node asks for names outside of the cluster; the host's own where empty.
+    pub nameservers: Vec<IpAddr>,
+}
+
+/// As a rule of Diego's security groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AllowConfig {
+    /// `tcp`, `udp`, `icmp` or `all`.
+    pub protocol: String,
+    /// Addresses, CIDR blocks and `first-last` ranges.
+    pub destinations: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_range: Option<PortRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_info: Option<IcmpInfo>,
 }
 
 /// Mutual TLS, with clients and between nodes: all three files or none, each in PEM. Read anew when
@@ -207,6 +249,8 @@ pub enum ConfigError {
     Read { path: PathBuf, error: std::io::Error },
     #[error("{path}: {error}")]
     Parse { path: PathBuf, error: Box<toml::de::Error> },
+    #[error("cell.network.{reason}")]
+    Network { reason: String },
     #[error("members does not name this node, {node_id}")]
     NotAMember { node_id: u64 },
     #[error("[tls] names some of ca, cert and key: it takes all three, or none")]

@@ -23,6 +23,7 @@ use executor::{
     CellLines, Dependency, Progress, Recipe, Services, Settings, Surroundings, http_client,
 };
 use model::desired_lrp::LogRateLimit;
+use model::egress::EgressRule;
 use model::{CellId, NetInfo, PortMapping};
 use plan::cell::{Container, Handle, Work};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ use self::execution::Execution;
 use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
 use crate::config::{CellConfig, Config};
+use crate::egress;
 use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
@@ -68,6 +70,7 @@ pub struct LinuxContainers {
     /// Kept as long as their containers.
     dependencies: Mutex<BTreeMap<ContainerId, Vec<Dependency>>>,
     cell: CellConfig,
+    subnet: Subnet,
     versions: watch::Sender<u64>,
     results: Arc<Results>,
     /// Whether the node ends, after which no container is made. Held for reading while one is.
@@ -83,6 +86,8 @@ type Results = Mutex<BTreeMap<ContainerId, Option<Result<String, String>>>>;
 pub enum OpenError {
     #[error("subnet {subnet:?}: {reason}")]
     Subnet { subnet: String, reason: String },
+    #[error("cell.network.{0}")]
+    Policy(String),
     #[error(transparent)]
     Images(#[from] image::Error),
     #[error(transparent)]
@@ -106,18 +111,21 @@ impl LinuxContainers {
         let images = Arc::new(Store::open(&data_dir.join("images"), registries)?);
         let cell = &config.cell;
         let (first_port, last_port) = cell.host_ports;
+        let subnet = subnet(&cell.subnet)?;
+        let policy = egress::policy(&cell.network).map_err(OpenError::Policy)?;
         let runtime = Runtime::open(RuntimeConfig {
             dir: data_dir.join("containers"),
             cgroup_parent: cell.cgroup.clone(),
             bridge: cell.bridge.clone(),
-            subnet: subnet(&cell.subnet)?,
+            subnet,
+            policy,
             host_ports: first_port..=last_port,
             id_base: cell.first_host_id,
             id_ranges: ID_RANGES,
             disk: cell.disk_enforcement,
             privileged: cell.privileged_containers,
             log_bytes_max: LOG_BYTES_MAX,
-            nameservers: Vec::new(),
+            nameservers: vec![subnet.gateway().into()],
             shim,
         })
         .await?;
@@ -142,12 +150,18 @@ impl LinuxContainers {
             dirs: Dirs::new(data_dir),
             dependencies: Mutex::default(),
             cell: cell.clone(),
+            subnet,
             versions,
             results: Arc::default(),
             closed: RwLock::new(false),
         };
         containers.resume();
         Ok(containers)
+    }
+
+    /// The containers' addresses.
+    pub(crate) fn subnet(&self) -> Subnet {
+        self.subnet
     }
 
     pub(crate) fn images(&self) -> &Store {
@@ -238,6 +252,7 @@ impl LinuxContainers {
             privileged: order.privileged,
             limits: order.limits(&self.cell),
             ports: order.ports.to_vec(),
+            egress: egress::rules(order.egress).map_err(|text| not_created(&text, true))?,
             labels: BTreeMap::from([(NOTES_LABEL.to_owned(), notes)]),
         };
         let closed = self.closed.read().await;
@@ -441,6 +456,7 @@ struct Order<'a> {
     digest: Option<&'a model::Digest>,
     ports: &'a [u16],
     privileged: bool,
+    egress: &'a [EgressRule],
     memory_mb: i32,
     disk_mb: i32,
     max_pids: i32,
@@ -459,6 +475,7 @@ impl<'a> Order<'a> {
                 rootfs: &desired.rootfs,
                 digest: desired.rootfs_digest.as_ref(),
                 ports: &desired.ports,
+                egress: &desired.egress_rules,
                 privileged: desired.privileged,
                 memory_mb: desired.memory_mb,
                 disk_mb: desired.disk_mb,
@@ -474,6 +491,7 @@ impl<'a> Order<'a> {
                 rootfs: &task.definition.rootfs,
                 digest: task.definition.rootfs_digest.as_ref(),
                 ports: &[],
+                egress: &task.definition.egress_rules,
                 privileged: task.definition.privileged,
                 memory_mb: task.definition.memory_mb,
                 disk_mb: task.definition.disk_mb,

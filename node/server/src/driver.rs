@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::Agent;
 use api::tls::TlsError;
+use container::container::Shim;
 use model::{Cell, CellHealth, Command};
 use replica::{Node, Replica};
 use rocks::RocksDisk;
@@ -17,14 +18,15 @@ use crate::callbacks::Callbacks;
 use crate::capacity;
 use crate::config::{Config, ConfigError};
 use crate::containers::{LinuxContainers, mounts};
+use crate::egress;
 use crate::faces::admin::AdminFace;
 use crate::faces::attach::AttachFace;
+use crate::faces::dns;
 use crate::listener::{self, Faces};
 use crate::peers::TcpPeers;
 use crate::security::{Security, is_private};
 use crate::sessions::{Sessions, end_leftovers};
 use crate::world::{NodeAgent, RealWorld};
-use container::container::Shim;
 
 /// Why a node did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +77,19 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
     let security = Arc::new(Security::open(config.tls.files())?);
     let listener = listen(&config).await?;
+    let container_networks = egress::policy(&config.cell.network)
+        .map_err(|reason| ConfigError::Network { reason })?
+        .container_networks;
     // The disk's lock comes first: it keeps a second process away from this node's containers.
     let disk = Arc::new(RocksDisk::open(&data_dir.join("raft"))?);
     let containers = LinuxContainers::open(&config, &data_dir, Shim::default())
         .await
         .map_err(|error| Error::Containers(error.to_string()))?;
+    let subnet = containers.subnet();
+    let names = dns::Listener::bind(subnet.gateway()).await.map_err(|error| Error::Listen {
+        address: format!("{}:53, where containers ask for names", subnet.gateway()),
+        error,
+    })?;
     let capacity = capacity::of_machine(&config.cell, &data_dir).map_err(Error::Capacity)?;
     let replica_config = replica::Config::new(config.node_id);
     let replica =
@@ -105,10 +115,17 @@ pub async fn run(config: Config) -> Result<(), Error> {
         agent: agent.clone(),
     };
     let accepting = tokio::spawn(listener::accept(listener, accepting, faces));
+    let naming = tokio::spawn(dns::serve(
+        names,
+        subnet.into(),
+        dns::Upstream::new(&config.cell.network.nameservers),
+        dns::Records::new(agent.clone(), container_networks),
+    ));
     let initialising = tokio::spawn(initialise(agent.clone()));
     let ended = until_the_end(&agent).await;
     initialising.abort();
     accepting.abort();
+    naming.abort();
     agent.world().sessions.close().await;
     // First the replica, and with it the agent's loops: nobody may call the end of the containers
     // a crash, or make new ones.

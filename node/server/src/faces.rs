@@ -3,5 +3,6 @@
 
 pub(crate) mod admin;
 pub(crate) mod attach;
+pub(crate) mod dns;
 mod logs;
 mod whereabouts;

@@ -67,3 +67,33 @@ pub const SESSION_OUTPUT_BYTES_AFTER_END_MAX: usize = 1 << 20;
 pub const SESSION_COMMAND_CHARS_MAX: usize = 256;
 /// A port in a container that does not answer in this time is given up.
 pub const FORWARD_CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// Addresses in one answer about a name of the cluster's: with a name of ordinary length they fit
+/// the 512 bytes that every client takes.
+pub const DNS_ANSWERS_MAX: usize = 20;
+/// How long a container may remember an answer: as long as an instance that has ended is asked.
+pub const DNS_TTL_SECONDS: u32 = 1;
+/// Bytes of one question, longer than any that is one: a name has 255.
+pub const DNS_MESSAGE_BYTES_MAX: usize = 4096;
+/// Bytes of one datagram with our own answer, for clients that take more than 512. What passes
+/// every link in one piece: RFC 9715, 3.1.
+pub const DNS_DATAGRAM_BYTES_MAX: u16 = 1232;
+/// Questions that other resolvers are asked at a time; one more is not heard.
+pub const DNS_FORWARDS_MAX: usize = 512;
+/// Of these, one container's: more than an honest one has, and it takes many to hold up others.
+pub const DNS_FORWARDS_OF_CONTAINER_MAX: usize = 32;
+/// Connections at a time; one more is closed.
+pub const DNS_CONNECTIONS_MAX: usize = 256;
+/// Of these, one container's.
+pub const DNS_CONNECTIONS_OF_CONTAINER_MAX: usize = 8;
+/// A connection on which nothing is said for this long is closed. RFC 7766, 6.2.3: some seconds.
+pub const DNS_IDLE_MAX: Duration = Duration::from_secs(10);
+/// How long one resolver may take before the next is asked; clients ask again after five seconds
+/// (resolv.conf(5)).
+pub const DNS_UPSTREAM_WAIT: Duration = Duration::from_secs(2);
+/// Resolvers that are asked; resolv.conf(5) has three.
+pub const DNS_UPSTREAMS_MAX: usize = 3;
+/// How long the host's resolvers are remembered before they are looked up again.
+pub const DNS_REREAD_PAUSE: Duration = Duration::from_secs(5);
+/// Events that are followed in one step, before more are taken.
+pub const DNS_EVENTS_AT_ONCE_MAX: usize = 1024;

@@ -18,6 +18,14 @@ pub struct EgressRule {
     pub annotations: Vec<String>,
 }
 
+impl EgressRule {
+    /// What is wrong with it, if anything, in the words in which Diego refuses it.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        crate::validate::egress_rule(self)
+    }
+}
+
 /// Both ends included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

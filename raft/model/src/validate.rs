@@ -17,6 +17,7 @@ pub(crate) use task::task;
 use crate::action::EnvironmentVariable;
 use crate::actual_lrp::{ActualLrpKey, InstanceKey};
 use crate::cell::Cell;
+use crate::egress::EgressRule;
 use crate::feature_flag::FeatureFlag;
 use crate::id::{DomainName, ProcessGuid};
 use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
@@ -52,6 +53,11 @@ pub(crate) fn domain(name: &DomainName) -> Result<(), Refusal> {
     let mut bad = BadFields::default();
     bad.field("domain", !is_name(name.as_str()));
     bad.refuse()
+}
+
+pub(crate) fn egress_rule(rule: &EgressRule) -> Option<String> {
+    let bad = egress::bad_fields(rule);
+    (!bad.is_empty()).then(|| bad.0.join(", "))
 }
 
 /// Docker images run only where an operator has allowed them.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod images;
 mod losses;
+mod network;
 mod recipes;
 mod tasks;
 mod tls;

@@ -23,7 +23,7 @@ use crate::limits::SHIM_REPLY_WAIT_MAX;
 
 impl Runtime {
     /// Makes a container: its directories, id range, root file system, cgroups, namespaces,
-    /// address and published ports; its own init waits in it for a process.
+    /// address, published ports and egress rules; its own init waits in it for a process.
     ///
     /// If it fails, nothing is left.
     pub async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {
@@ -110,11 +110,11 @@ impl Inner {
         let attachment = container.record.attachment();
         let raised = self.raise(container, &mut connection);
         let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);
-        let (raised, published) = tokio::join!(raised, self.network.publish(&attachment));
+        let (raised, attached) = tokio::join!(raised, self.network.attach(&attachment));
         let raised = raised.unwrap_or_else(|_| {
             Err(unexpected(&spec.id, &format!("an answer in {SHIM_REPLY_WAIT_MAX:?}"), None))
         });
-        match raised.and(published) {
+        match raised.and(attached) {
             Ok(()) => {}
             Err(error) => {
                 shim.kill().await;
@@ -168,9 +168,8 @@ impl Inner {
             container_cgroups: groups.container,
             oom_counter: groups.oom_counter,
             address: record.address,
-            prefix: self.config.subnet.prefix(),
             gateway: self.config.subnet.gateway(),
-            nameservers: self.nameservers.clone(),
+            nameservers: self.config.nameservers.clone(),
             log_bytes_max: self.config.log_bytes_max,
             log_rate: record.spec.limits.log_rate,
         }

@@ -447,6 +447,7 @@ mod tests {
             privileged: false,
             limits: Limits { disk, inodes: Some(100), ..Limits::default() },
             ports: Vec::new(),
+            egress: Vec::new(),
             labels: BTreeMap::new(),
         }
     }

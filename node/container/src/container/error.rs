@@ -121,9 +121,6 @@ pub enum Error {
         /// The kernel's answer.
         reason: String,
     },
-    /// `nft` refused a transaction.
-    #[error("nft: {0}")]
-    Nft(String),
     /// The subnet of this runtime is on another interface already.
     #[error("address {address} of bridge {bridge}: {reason}")]
     Address {

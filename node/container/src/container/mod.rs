@@ -38,7 +38,7 @@ pub use limits::{DiskLimit, DiskScope, Limits};
 pub use log_rate::LogRate;
 pub use logs::{LogBatch, LogLine, LogPosition, LogStream};
 pub use mounts::{Mount, MountSource};
-pub use network::Subnet;
+pub use network::{AddressRange, EgressProtocol, EgressRule, NetworkPolicy, PortRange, Subnet};
 pub use process::{Ends, Launch, Process, ProcessExit, ProcessState, Program, Stdio};
 pub use runtime::{Event, Events, Runtime, RuntimeConfig, Shim};
 pub use spec::{

@@ -1,162 +1,133 @@
-//! The node's container network: one bridge, one veth pair per container, one nftables table.
+//! The node's container network: one link per container, and the tables that say what passes.
 //!
-//! Every change of the table is one transaction of the `nft` program, so a packet sees either
-//! all of it or none.
-//! Links and addresses go over netlink.
+//! Each container has a link of its own to the host, which routes (no bridge): no two containers
+//! share a wire, so none sees, answers for or speaks as another, whatever frames it makes.
+//! Both ends of a link have the same hardware address and no ARP: there is nobody to ask for.
+//! The gateway's address is on a bridge without ports, which holds the node's name and subnet on
+//! the machine, and nothing else.
 //!
 //! How a packet to a host port travels: both hooks `prerouting` (from elsewhere) and `output`
 //! (from this host) rewrite its destination by the map `ports`.
-//! A packet from 127.0.0.1 may leave through the bridge because of `route_localnet`, with the
-//! bridge's address as its source; in return `guard` drops what a container sends to 127/8 or
-//! under another's address (Kubernetes had CVE-2020-8558 for want of that rule).
+//! A packet from 127.0.0.1 may leave by a link because of `route_localnet`, with the gateway's
+//! address as its source; in return `guard` drops what a container sends to 127/8 (Kubernetes had
+//! CVE-2020-8558 for want of that rule).
 //!
-//! What it never does: shell out to `ip`, or touch another's table, bridge or rules.
+//! What it never does: start another program, or touch another's table, link or rules.
 
-use std::fmt::{self, Write as _};
+mod egress;
+mod host_port;
+mod netfilter;
+mod subnet;
+mod table;
+
+use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::RangeInclusive;
-use std::process::Stdio;
-use std::str::FromStr;
+use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
-use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpSocket;
-use tokio::process::Command;
+use nix::libc;
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 
 use super::error::{Context as _, Error, Result};
-use super::spec::PortMapping;
+use super::runtime::{AbortOnDrop, blocking};
+use super::spec::{ContainerId, PortMapping};
+use crate::limits::TABLES_RETRY_PAUSE;
+use netfilter::{Batch, Deletions, exists};
+use table::Tables;
 
-/// An IPv4 network such as `10.88.1.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Subnet {
-    network: Ipv4Addr,
-    prefix: u8,
-}
+pub use egress::{AddressRange, EgressProtocol, EgressRule, NetworkPolicy, PortRange};
+pub(super) use host_port::HostPort;
+pub use subnet::Subnet;
 
-impl Subnet {
-    /// A network of 4 to 65,536 addresses (prefix 16 to 30) without host bits.
-    pub fn new(network: Ipv4Addr, prefix: u8) -> Result<Self> {
-        let invalid = |reason: &str| Error::Invalid {
-            what: format!("subnet {network}/{prefix}"),
-            reason: reason.to_owned(),
-        };
-        if !(16..=30).contains(&prefix) {
-            return Err(invalid("its prefix is not of 16 to 30"));
-        }
-        let subnet = Self { network, prefix };
-        if network.to_bits() & (subnet.addresses() - 1) != 0 {
-            return Err(invalid("it has bits behind its prefix"));
-        }
-        Ok(subnet)
-    }
-
-    fn addresses(self) -> u32 {
-        1 << (32 - u32::from(self.prefix))
-    }
-
-    /// The network's length in bits.
-    pub fn prefix(self) -> u8 {
-        self.prefix
-    }
-
-    /// The bridge's own address, the first of the network.
-    pub fn gateway(self) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.network.to_bits() + 1)
-    }
-
-    /// How many containers it has addresses for: all but network, bridge and broadcast.
-    pub(super) fn slots(self) -> u32 {
-        self.addresses() - 3
-    }
-
-    /// The address of a slot below [`Self::slots`].
-    pub(super) fn address(self, slot: u32) -> Ipv4Addr {
-        assert!(slot < self.slots(), "slot {slot} is outside {self}");
-        Ipv4Addr::from_bits(self.network.to_bits() + 2 + slot)
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
-impl FromStr for Subnet {
-    type Err = Error;
-    fn from_str(text: &str) -> Result<Self> {
-        let invalid = || Error::Invalid {
-            what: format!("subnet {text:?}"),
-            reason: "it is not of the form 10.88.1.0/24".to_owned(),
-        };
-        let (network, prefix) = text.split_once('/').ok_or_else(invalid)?;
-        Self::new(network.parse().map_err(|_| invalid())?, prefix.parse().map_err(|_| invalid())?)
-    }
-}
-
-impl TryFrom<String> for Subnet {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Subnet> for String {
-    fn from(subnet: Subnet) -> Self {
-        subnet.to_string()
-    }
-}
+/// The kernel's bound on what it writes before a logged packet (`NF_LOG_PREFIXLEN`, with its
+/// zero).
+const LOG_PREFIX_BYTES: usize = 128;
 
 /// What a container has in the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attachment {
+    pub id: ContainerId,
     pub address: Ipv4Addr,
     pub ports: Vec<PortMapping>,
+    pub egress: Vec<EgressRule>,
 }
 
-/// The bridge and the table of one node.
+impl Attachment {
+    /// Whether the tables have anything that is this container's only.
+    fn has_entries(&self) -> bool {
+        !self.ports.is_empty() || !self.egress.is_empty()
+    }
+
+    fn is_logged(&self) -> bool {
+        self.egress.iter().any(|rule| rule.log)
+    }
+
+    /// What the kernel's log names the container by: an id is plain text of one byte letters.
+    fn log_prefix(&self) -> String {
+        let id: String = self.id.as_str().chars().take(LOG_PREFIX_BYTES - 16).collect();
+        format!("gavel {id}: ")
+    }
+}
+
+/// The links and the tables of one node.
 #[derive(Debug)]
 pub(super) struct Network {
     bridge: String,
-    bridge_index: u32,
     subnet: Subnet,
+    tables: Arc<Tables>,
+    attached: Attached,
     netlink: Handle,
-    connection: tokio::task::JoinHandle<()>,
-    /// One transaction at a time: `nft` retries when another commits in between, in vain if
-    /// all of ours do so at once.
-    transaction: tokio::sync::Mutex<()>,
+    /// What drives `netlink`, and what keeps the tables.
+    _tasks: [AbortOnDrop; 2],
 }
 
+/// What the tables have of containers, by address; `None` once the tables are to go.
+/// Held while they change.
+type Attached = Arc<tokio::sync::Mutex<Option<BTreeMap<Ipv4Addr, Attachment>>>>;
+
 impl Network {
-    /// Makes the bridge and the table as they must be, whatever was there before, with the
-    /// ports of `attached` published from the first packet on.
+    /// Makes gateway and tables as they must be, whatever was there before, with the ports and
+    /// rules of `attached` from the first packet on; `slots` containers have an address.
     pub(super) async fn open(
         bridge: &str,
         subnet: Subnet,
-        attached: &[Attachment],
+        slots: u32,
+        policy: NetworkPolicy,
+        attached: Vec<Attachment>,
     ) -> Result<Self> {
         check_bridge_name(bridge)?;
-        let (connection, netlink, _) =
-            rtnetlink::new_connection().context(|| "open a netlink socket".to_owned())?;
-        let connection = tokio::spawn(connection);
-        let mut network = Self {
+        let context = || "open a netlink socket".to_owned();
+        let (connection, netlink, _) = rtnetlink::new_connection().context(context)?;
+        let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
+        // Before there are tables: none is deleted unheard.
+        let deletions = Deletions::listen().context(context)?;
+        let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+        let tables = Arc::new(Tables::new(bridge, subnet, slots, policy, has_ipv6));
+        let is_new = attached.is_empty();
+        let attached = attached.into_iter().map(|one| (one.address, one)).collect();
+        let attached = Attached::new(tokio::sync::Mutex::new(Some(attached)));
+        let keeping = keep(deletions, Arc::clone(&tables), Arc::clone(&attached));
+        let network = Self {
             bridge: bridge.to_owned(),
-            bridge_index: 0,
             subnet,
+            tables,
+            attached,
             netlink,
-            connection,
-            transaction: tokio::sync::Mutex::new(()),
+            _tasks: [connection, AbortOnDrop(tokio::spawn(keeping).abort_handle())],
         };
-        match network.set_up(attached).await {
+        match network.set_up().await {
             Ok(()) => Ok(network),
             Err(error) => {
                 // Nobody uses it yet: leave the host as it was.
-                if attached.is_empty() {
+                if is_new {
                     let _ = network.remove_link(bridge).await;
                 }
                 Err(error)
@@ -164,47 +135,40 @@ impl Network {
         }
     }
 
-    async fn set_up(&mut self, attached: &[Attachment]) -> Result<()> {
-        self.open_bridge().await?;
+    async fn set_up(&self) -> Result<()> {
+        self.open_gateway().await?;
         write_sysctl("ipv4/ip_forward", "1")?;
-        write_sysctl(&format!("ipv4/conf/{}/route_localnet", self.bridge), "1")?;
-        self.nft(&self.table(attached)).await
+        replace(&self.tables, &*self.attached.lock().await).await
     }
 
-    async fn open_bridge(&mut self) -> Result<()> {
-        // A fixed hardware address: a bridge without one takes the lowest of its ports', and
-        // each change of it would cost the containers their neighbour entries.
-        let [a, b, c, d] = self.subnet.gateway().octets();
-        let mac = vec![0x02, 0x67, a, b, c, d];
-        let bridge = LinkBridge::new(&self.bridge).address(mac).up().build();
+    async fn open_gateway(&self) -> Result<()> {
+        let (name, gateway) = (&self.bridge, self.subnet.gateway());
+        let bridge = LinkBridge::new(name).address(hardware_address(gateway)).up().build();
         match self.netlink.link().add(bridge).execute().await {
             Err(e) if !is(&e, Errno::EEXIST) => {
-                return Err(netlink(format!("create bridge {}", self.bridge), &e));
+                return Err(netlink(format!("create bridge {name}"), &e));
             }
             Ok(()) | Err(_) => {}
         }
-        self.bridge_index = self.index_of(&self.bridge).await?.ok_or_else(|| Error::Netlink {
-            what: format!("find bridge {}", self.bridge),
-            reason: "it vanished".to_owned(),
-        })?;
-        let gateway = self.subnet.gateway();
+        let index = self.index_of(name).await?.ok_or_else(|| vanished("bridge", name))?;
+        // The whole subnet is behind it: what has no link of its own goes nowhere else.
         let mut address =
-            self.netlink.address().add(self.bridge_index, IpAddr::V4(gateway), self.subnet.prefix);
+            self.netlink.address().add(index, IpAddr::V4(gateway), self.subnet.prefix());
         address.message_mut().header.scope =
             rtnetlink::packet_route::address::AddressScope::Universe;
         match address.execute().await {
             Err(e) if !is(&e, Errno::EEXIST) => {
                 return Err(Error::Address {
-                    bridge: self.bridge.clone(),
+                    bridge: name.clone(),
                     address: gateway,
                     reason: e.to_string(),
                 });
             }
             Ok(()) | Err(_) => {}
         }
-        let up = LinkUnspec::new_with_index(self.bridge_index).up().build();
+        let up = LinkUnspec::new_with_index(index).up().build();
         let set = self.netlink.link().set(up).execute().await;
-        set.map_err(|e| netlink(format!("set bridge {} up", self.bridge), &e))
+        set.map_err(|e| netlink(format!("set bridge {name} up"), &e))
     }
 
     async fn index_of(&self, name: &str) -> Result<Option<u32>> {
@@ -217,33 +181,38 @@ impl Network {
         }
     }
 
-    /// Gives the network namespace of the process `pid` an `eth0` on the bridge.
+    /// Gives the network namespace of the process `pid` an `eth0` that leads here.
     /// Its address is set from inside.
     pub(super) async fn connect(&self, address: Ipv4Addr, pid: u32) -> Result<()> {
         let name = link_name(address);
+        let hardware = hardware_address(address);
         let mut peer = LinkMessage::default();
+        peer.header.flags = LinkFlags::Noarp;
+        peer.header.change_mask = LinkFlags::Noarp;
         peer.attributes.push(LinkAttribute::IfName("eth0".to_owned()));
         peer.attributes.push(LinkAttribute::NetNsPid(pid));
-        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(
-            rtnetlink::packet_route::link::InfoKind::Veth,
-        )
-        .name(name.clone())
-        .controller(self.bridge_index)
-        .up()
-        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .build();
+        peer.attributes.push(LinkAttribute::Address(hardware.clone()));
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name.clone())
+            .address(hardware)
+            .link_group(self.tables.group())
+            .arp(false)
+            .up()
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
         let added = self.netlink.link().add(pair).execute().await;
         added.map_err(|e| netlink(format!("create link {name}"), &e))?;
-        // A container that calls its own host port: where br_netfilter is on, the bridge
-        // rewrites the packet itself and has to send it back where it came from.
-        // The kernel takes this for a link that exists, not together with its creation. Not by
-        // sysfs: that shows the network of whoever mounted it, which need not be ours.
-        let index = self.index_of(&name).await?.ok_or_else(|| {
-            netlink(format!("find link {name}"), &rtnetlink::Error::RequestFailed)
-        })?;
-        let port = LinkBridgePort::new(index).hairpin(true).build();
-        let set = self.netlink.link().set_port(port).execute().await;
-        set.map_err(|e| netlink(format!("set hairpin mode of link {name}"), &e))
+        write_sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+        write_sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        let index = self.index_of(&name).await?.ok_or_else(|| vanished("link", &name))?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .output_interface(index)
+            .pref_source(self.subnet.gateway())
+            .scope(RouteScope::Link)
+            .build();
+        let added = self.netlink.route().add(route).execute().await;
+        added.map_err(|e| netlink(format!("route {address} to link {name}"), &e))
     }
 
     /// Takes the link away; done if it is not there.
@@ -260,111 +229,86 @@ impl Network {
         }
     }
 
-    /// Publishes the ports, all at once.
-    pub(super) async fn publish(&self, attachment: &Attachment) -> Result<()> {
-        if attachment.ports.is_empty() {
-            return Ok(());
+    /// Lets the container's rules count and its ports be reached, all at once.
+    pub(super) async fn attach(&self, attachment: &Attachment) -> Result<()> {
+        let mut attached = self.attached.lock().await;
+        if let Some(attached) = &mut *attached {
+            attached.insert(attachment.address, attachment.clone());
         }
-        let elements = elements(std::slice::from_ref(attachment));
-        self.nft(&format!("add element ip {} ports {{ {elements} }}\n", self.table_name())).await
+        let (tables, attachment) = (Arc::clone(&self.tables), attachment.clone());
+        commit(move || tables.attach(&attachment)).await
     }
 
-    /// Takes the ports back; done if they are not there.
-    pub(super) async fn unpublish(&self, attachment: &Attachment) -> Result<()> {
-        if attachment.ports.is_empty() {
-            return Ok(());
+    /// Takes the same back; done if it is not there.
+    /// What the container has begun to say and hear goes on.
+    pub(super) async fn detach(&self, attachment: &Attachment) -> Result<()> {
+        let mut attached = self.attached.lock().await;
+        if let Some(attached) = &mut *attached {
+            attached.remove(&attachment.address);
         }
-        // Deleting what is absent fails, adding what is there does not: so both, in one
-        // transaction.
-        let elements = elements(std::slice::from_ref(attachment));
-        let table = self.table_name();
-        self.nft(&format!(
-            "add element ip {table} ports {{ {elements} }}\n\
-             delete element ip {table} ports {{ {elements} }}\n"
-        ))
-        .await
+        let (tables, attachment) = (Arc::clone(&self.tables), attachment.clone());
+        commit(move || tables.detach(&attachment)).await
     }
 
-    /// Removes the bridge and the table.
+    /// Removes gateway and tables.
     pub(super) async fn close(&self) -> Result<()> {
-        let table = self.table_name();
-        self.nft(&format!("table ip {table} {{}}\ndelete table ip {table}\n")).await?;
+        let mut attached = self.attached.lock().await;
+        *attached = None;
+        let tables = Arc::clone(&self.tables);
+        commit(move || Some(tables.remove())).await?;
+        drop(attached);
         self.remove_link(&self.bridge).await
-    }
-
-    fn table_name(&self) -> String {
-        format!("gavel_{}", self.bridge)
-    }
-
-    /// The whole table, in place of a former one.
-    fn table(&self, attached: &[Attachment]) -> String {
-        let (table, bridge, subnet) = (self.table_name(), &self.bridge, self.subnet);
-        let elements = match elements(attached) {
-            none if none.is_empty() => none,
-            some => format!("elements = {{ {some} }}"),
-        };
-        format!(
-            "table ip {table} {{}}
-delete table ip {table}
-table ip {table} {{
-  map ports {{ type inet_service : ipv4_addr . inet_service; {elements} }}
-  chain guard {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname \"{bridge}\" ip daddr 127.0.0.0/8 drop
-    iifname \"{bridge}\" ip saddr != {subnet} drop
-  }}
-  chain prerouting {{
-    type nat hook prerouting priority dstnat; policy accept;
-    fib daddr type local dnat ip to tcp dport map @ports
-  }}
-  chain output {{
-    type nat hook output priority -100; policy accept;
-    fib daddr type local dnat ip to tcp dport map @ports
-  }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {subnet} oifname != \"{bridge}\" masquerade
-    ip saddr {subnet} oifname \"{bridge}\" ct status dnat masquerade
-    ip saddr 127.0.0.0/8 oifname \"{bridge}\" masquerade
-  }}
-}}
-"
-        )
-    }
-
-    async fn nft(&self, script: &str) -> Result<()> {
-        let _one_at_a_time = self.transaction.lock().await;
-        let context = || "run nft".to_owned();
-        let mut child = Command::new("nft")
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context(context)?;
-        let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
-        // nft reads all of its script before it says anything.
-        stdin.write_all(script.as_bytes()).await.context(context)?;
-        drop(stdin);
-        let output = child.wait_with_output().await.context(context)?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(Error::Nft(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
 }
 
-impl Drop for Network {
-    fn drop(&mut self) {
-        self.connection.abort();
+/// Makes the tables anew when somebody deletes them, which a firewall does that starts anew:
+/// without them containers are held by nothing.
+async fn keep(deletions: Deletions, tables: Arc<Tables>, attached: Attached) {
+    loop {
+        if let Err(error) = deletions.next().await {
+            tracing::error!(%error, "changes of nftables are not heard");
+            return;
+        }
+        while let Err(error) = replace_missing(&tables, &attached).await {
+            tracing::error!(%error, "the network's tables are not made anew");
+            tokio::time::sleep(TABLES_RETRY_PAUSE).await;
+        }
     }
+}
+
+async fn replace_missing(tables: &Arc<Tables>, attached: &Attached) -> Result<()> {
+    let attached = attached.lock().await;
+    if attached.is_none() || are_there(tables).await {
+        return Ok(());
+    }
+    tracing::warn!("somebody deleted the network's tables: they are made anew");
+    replace(tables, &attached).await
+}
+
+async fn are_there(tables: &Arc<Tables>) -> bool {
+    let tables = Arc::clone(tables);
+    // What cannot be told is made anew.
+    blocking(move || tables.all().all(|table| exists(table).unwrap_or(false))).await
+}
+
+async fn replace(
+    tables: &Arc<Tables>,
+    attached: &Option<BTreeMap<Ipv4Addr, Attachment>>,
+) -> Result<()> {
+    let (tables, attached) = (Arc::clone(tables), attached.clone().unwrap_or_default());
+    commit(move || Some(tables.replace(attached.values()))).await
+}
+
+/// Makes a transaction and lets it happen, off the threads that others wait for.
+async fn commit(batch: impl FnOnce() -> Option<Batch> + Send + 'static) -> Result<()> {
+    let done = blocking(move || batch().map_or(Ok(()), Batch::commit)).await;
+    done.context(|| "change nftables".to_owned())
 }
 
 fn check_bridge_name(bridge: &str) -> Result<()> {
-    // IFNAMSIZ is 16 with its zero; the first letter is for nft's names.
+    // IFNAMSIZ is 16 with its zero; the first letter is for nftables' names.
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if bridge.is_empty() || bridge.len() > 15 || !bridge.chars().all(plain) {
+    if bridge.is_empty() || bridge.len() >= libc::IFNAMSIZ || !bridge.chars().all(plain) {
         return Err(Error::Invalid {
             what: format!("bridge name {bridge:?}"),
             reason: "it is not 1 to 15 letters, digits, '_' or '-'".to_owned(),
@@ -378,18 +322,14 @@ fn link_name(address: Ipv4Addr) -> String {
     format!("gv{:08x}", address.to_bits())
 }
 
-fn elements(attached: &[Attachment]) -> String {
-    let mut text = String::new();
-    for Attachment { address, ports } in attached {
-        for PortMapping { container, host } in ports {
-            let comma = if text.is_empty() { "" } else { ", " };
-            write!(text, "{comma}{host} : {address} . {container}")
-                .expect("a String takes whatever is written to it");
-        }
-    }
-    text
+/// Of whatever has this address: locally administered (IEEE 802, the second bit), so that it is
+/// no card's.
+fn hardware_address(address: Ipv4Addr) -> Vec<u8> {
+    let [a, b, c, d] = address.octets();
+    vec![0x02, 0x67, a, b, c, d]
 }
 
+/// By /proc, which shows the network of whoever looks; sysfs shows that of whoever mounted it.
 fn write_sysctl(name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/{name}");
     if fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
@@ -398,106 +338,28 @@ fn write_sysctl(name: &str, value: &str) -> Result<()> {
     fs::write(&path, value).context(|| format!("write {path}"))
 }
 
+fn write_sysctl_if_there(name: &str, value: &str) -> Result<()> {
+    match write_sysctl(name, value) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 fn netlink(what: String, error: &rtnetlink::Error) -> Error {
     Error::Netlink { what, reason: error.to_string() }
+}
+
+fn vanished(kind: &str, name: &str) -> Error {
+    Error::Netlink { what: format!("find {kind} {name}"), reason: "it vanished".to_owned() }
 }
 
 fn is(error: &rtnetlink::Error, errno: Errno) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message) if message.raw_code() == -(errno as i32))
 }
 
-/// A host port that no other program can bind while this is alive.
-#[derive(Debug)]
-pub(super) struct HostPort {
-    pub port: u16,
-    /// Bound, never listening: connections go to the container before they would get here.
-    /// `None` if another program took the port while no node was there to hold it.
-    _socket: Option<TcpSocket>,
-}
-
-impl HostPort {
-    fn reserve(port: u16) -> Option<Self> {
-        let socket = TcpSocket::new_v4().ok()?;
-        socket.bind((Ipv4Addr::UNSPECIFIED, port).into()).ok()?;
-        Some(Self { port, _socket: Some(socket) })
-    }
-
-    /// Takes a port of a former process of ours back.
-    pub(super) fn adopt(port: u16) -> Self {
-        Self::reserve(port).unwrap_or(Self { port, _socket: None })
-    }
-
-    /// Takes `wanted` ports of the range that neither we (`taken`) nor other programs use,
-    /// looking from `cursor` on so that a port just given back rests for a while.
-    pub(super) fn allocate(
-        range: &RangeInclusive<u16>,
-        cursor: &mut u16,
-        wanted: usize,
-        taken: impl Fn(u16) -> bool,
-    ) -> Result<Vec<Self>> {
-        let (first, last) = (*range.start(), *range.end());
-        let mut ports = Vec::with_capacity(wanted);
-        let start = if range.contains(cursor) { *cursor } else { first };
-        for port in (start..=last).chain(first..start) {
-            if ports.len() == wanted {
-                break;
-            }
-            if !taken(port) {
-                ports.extend(Self::reserve(port));
-                *cursor = if port == last { first } else { port + 1 };
-            }
-        }
-        if ports.len() < wanted {
-            return Err(Error::PortsExhausted { first, last, wanted, free: ports.len() });
-        }
-        Ok(ports)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_subnet_has_all_but_three_addresses_for_containers() {
-        let subnet: Subnet = "10.88.1.0/24".parse().unwrap();
-        assert_eq!(subnet.gateway(), Ipv4Addr::new(10, 88, 1, 1));
-        assert_eq!(subnet.slots(), 253);
-        assert_eq!(subnet.address(0), Ipv4Addr::new(10, 88, 1, 2));
-        assert_eq!(subnet.address(252), Ipv4Addr::new(10, 88, 1, 254));
-        assert_eq!("10.0.0.0/30".parse::<Subnet>().unwrap().slots(), 1);
-        assert_eq!(subnet.to_string(), "10.88.1.0/24");
-    }
-
-    #[test]
-    fn a_bad_subnet_is_named() {
-        for bad in ["", "10.0.0.0", "10.0.0.1/24", "10.0.0.0/31", "10.0.0.0/8", "x/24", "::/24"] {
-            let error = bad.parse::<Subnet>().unwrap_err().to_string();
-            assert!(error.contains("subnet"), "{bad}: {error}");
-        }
-    }
-
-    #[test]
-    fn the_map_names_each_port_once() {
-        let attached = [
-            Attachment {
-                address: Ipv4Addr::new(10, 0, 0, 2),
-                ports: vec![
-                    PortMapping { container: 8080, host: 61001 },
-                    PortMapping { container: 22, host: 61002 },
-                ],
-            },
-            Attachment { address: Ipv4Addr::new(10, 0, 0, 3), ports: vec![] },
-            Attachment {
-                address: Ipv4Addr::new(10, 0, 0, 4),
-                ports: vec![PortMapping { container: 80, host: 61003 }],
-            },
-        ];
-        assert_eq!(
-            elements(&attached),
-            "61001 : 10.0.0.2 . 8080, 61002 : 10.0.0.2 . 22, 61003 : 10.0.0.4 . 80"
-        );
-    }
 
     #[test]
     fn a_bridge_name_fits_the_kernel_and_nft() {
@@ -507,19 +369,15 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_full_or_used_range_is_named() {
-        // Any free port will do: the kernel picks it, and another program (we) listens on it.
-        let other = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = other.local_addr().unwrap().port();
-        let mut cursor = 0;
-        let error =
-            HostPort::allocate(&(port..=port), &mut cursor, 1, |_| false).unwrap_err().to_string();
-        assert_eq!(error, format!("no free host port in {port}-{port}: 1 wanted, 0 free"));
-        drop(other);
-        let ports = HostPort::allocate(&(port..=port), &mut cursor, 1, |_| false).unwrap();
-        assert_eq!(ports[0].port, port);
-        assert!(std::net::TcpListener::bind(("0.0.0.0", port)).is_err(), "it is held");
-        assert!(HostPort::allocate(&(port..=port), &mut cursor, 1, |p| p == port).is_err());
+    #[test]
+    fn a_log_names_the_container_within_the_kernels_bound() {
+        let attachment = |id: &str| Attachment {
+            id: ContainerId::new(id).unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, 2),
+            ports: vec![],
+            egress: vec![],
+        };
+        assert_eq!(attachment("lrp-7").log_prefix(), "gavel lrp-7: ");
+        assert!(attachment(&"x".repeat(128)).log_prefix().len() < LOG_PREFIX_BYTES);
     }
 }

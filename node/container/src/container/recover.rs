@@ -6,7 +6,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -43,7 +42,7 @@ use crate::limits::{
 impl Runtime {
     /// Opens the runtime of `config.dir`, with all containers that a former process left.
     ///
-    /// Makes bridge, table and cgroups as they must be; needs root, `nft`, and a kernel with
+    /// Makes gateway, tables and cgroups as they must be; needs root, and a kernel with nftables and
     /// overlayfs (Linux 5.9; id-mapped mounts, from 5.12 on, spare each container a copy of its
     /// image's inodes).
     pub async fn open(config: RuntimeConfig) -> Result<Self> {
@@ -61,9 +60,10 @@ impl Runtime {
             .filter(|record| record.phase == Phase::Created)
             .map(Record::attachment)
             .collect();
-        let network = Network::open(&config.bridge, config.subnet, &attached).await?;
+        let policy = config.policy.clone();
+        let network =
+            Network::open(&config.bridge, config.subnet, config.slots(), policy, attached).await?;
         let inner = Inner {
-            nameservers: nameservers(&config),
             cgroups: Arc::new(cgroups),
             network,
             disk: Arc::new(disk),
@@ -133,17 +133,6 @@ fn read_records(dir: &Path) -> Result<Vec<Record>> {
         }
     }
     Ok(records)
-}
-
-/// The configured name servers, or the host's (resolv.conf(5)) that a container can reach.
-fn nameservers(config: &RuntimeConfig) -> Vec<IpAddr> {
-    if !config.nameservers.is_empty() {
-        return config.nameservers.clone();
-    }
-    let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let servers = resolv.lines().filter_map(|line| line.strip_prefix("nameserver"));
-    let addresses = servers.filter_map(|server| server.trim().parse().ok());
-    addresses.filter(|address: &IpAddr| !address.is_loopback()).take(3).collect()
 }
 
 impl Inner {

@@ -24,7 +24,7 @@ use super::disk::{Disk, DiskEnforcement};
 use super::error::{Error, Result};
 use super::link::ShimLink;
 use super::logs::{LogBatch, LogPosition, read};
-use super::network::{HostPort, Network, Subnet};
+use super::network::{HostPort, Network, NetworkPolicy, Subnet};
 use super::process::ProcessState;
 use super::shim;
 use super::shim::protocol::ToShim;
@@ -44,10 +44,13 @@ pub struct RuntimeConfig {
     pub dir: PathBuf,
     /// Below the root of each cgroup hierarchy, such as `gavel/node-1`.
     pub cgroup_parent: String,
-    /// The bridge's name, 15 bytes at most; the nftables table is `gavel_<bridge>`.
+    /// The name of the bridge, without ports, that has the gateway's address, 15 bytes at most;
+    /// the nftables tables are `gavel_<bridge>`.
     pub bridge: String,
-    /// The containers' addresses; the first is the bridge's.
+    /// The containers' addresses; the first is the gateway's.
     pub subnet: Subnet,
+    /// What all containers may reach.
+    pub policy: NetworkPolicy,
     /// Where container ports are published.
     pub host_ports: RangeInclusive<u16>,
     /// The host id of the first container's root; each container has its own 65,536 ids.
@@ -60,7 +63,7 @@ pub struct RuntimeConfig {
     pub privileged: bool,
     /// Bytes of log kept for one container.
     pub log_bytes_max: u64,
-    /// What containers ask for names; empty takes the host's own, loopback ones left out.
+    /// What containers ask for names. A container always reaches those at the gateway.
     pub nameservers: Vec<IpAddr>,
     /// How this binary becomes a shim.
     pub shim: Shim,
@@ -93,7 +96,6 @@ pub struct Runtime(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub config: RuntimeConfig,
-    pub nameservers: Vec<IpAddr>,
     pub cgroups: Arc<Cgroups>,
     pub network: Network,
     pub disk: Arc<Disk>,
@@ -113,10 +115,17 @@ pub(super) struct Table {
     pub port_cursor: u16,
 }
 
+impl RuntimeConfig {
+    /// How many containers there can be: each has an address and a range of ids of its own.
+    pub(super) fn slots(&self) -> u32 {
+        self.subnet.slots().min(self.id_ranges)
+    }
+}
+
 impl Table {
     pub(super) fn allocate_slot(&mut self, config: &RuntimeConfig) -> Result<u32> {
         let taken: BTreeSet<u32> = self.containers.values().map(|c| c.record.slot).collect();
-        let slots = config.subnet.slots().min(config.id_ranges);
+        let slots = config.slots();
         let cursor = if self.slot_cursor < slots { self.slot_cursor } else { 0 };
         match (cursor..slots).chain(0..cursor).find(|slot| !taken.contains(slot)) {
             Some(slot) => {
@@ -330,7 +339,8 @@ impl Runtime {
         self.0.find(id)?.follow_log(from, lines_max).await
     }
 
-    /// Removes bridge, table, the pool's mount and the runtime's cgroups, as the last act of an orderly shutdown.
+    /// Removes gateway, tables, the pool's mount and the runtime's cgroups, as the last act of an
+    /// orderly shutdown.
     /// Refused while there are containers: they need them.
     /// IPv4 forwarding, which others may have come to rely on, stays on.
     pub async fn close_network(&self) -> Result<()> {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::limits::Limits;
 use super::mounts::{self, Mount};
-use crate::limits::{CONTAINER_ID_BYTES_MAX, CONTAINER_PORTS_MAX, LAYERS_MAX};
+use super::network::EgressRule;
+use crate::limits::{CONTAINER_ID_BYTES_MAX, CONTAINER_PORTS_MAX, EGRESS_RULES_MAX, LAYERS_MAX};
 
 /// Names one container on this machine; also the name of its directory and its cgroups.
 ///
@@ -99,6 +100,9 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// TCP ports to publish, each on a host port of the runtime's choice.
     pub ports: Vec<u16>,
+    /// What it may reach besides what the node's policy lets all containers.
+    #[serde(default)]
+    pub egress: Vec<EgressRule>,
     /// The caller's own notes, kept and listed, never interpreted.
     pub labels: BTreeMap<String, String>,
 }
@@ -131,6 +135,13 @@ impl ContainerSpec {
         }
         if self.ports.contains(&0) {
             return invalid("port 0 cannot be published".to_owned());
+        }
+        let rules = self.egress.iter().map(EgressRule::size).fold(0, usize::saturating_add);
+        if rules > EGRESS_RULES_MAX {
+            return invalid(format!(
+                "its egress rules have {rules} pairs of destination and port, \
+                 {EGRESS_RULES_MAX} at most"
+            ));
         }
         Ok(())
     }

@@ -55,7 +55,12 @@ impl Record {
     }
 
     pub(super) fn attachment(&self) -> Attachment {
-        Attachment { address: self.address, ports: self.ports.clone() }
+        Attachment {
+            id: self.spec.id.clone(),
+            address: self.address,
+            ports: self.ports.clone(),
+            egress: self.spec.egress.clone(),
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Runtime {
     }
 
     /// Takes everything of a container away: processes, mounts, namespaces, link, published
-    /// ports, cgroups, files, and with them its ids and address.
+    /// ports, egress rules, cgroups, files, and with them its ids and address.
     ///
     /// Done if there is no such container; waits for another verb that is changing it.
     /// A failure leaves the container listed, to be tried again.
@@ -105,7 +105,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
     }
     // First, and before the namespace goes: a caller is served or refused, and never left waiting.
     let attachment = container.record.attachment();
-    let unpublished = inner.network.unpublish(&attachment).await;
+    let detached = inner.network.detach(&attachment).await;
     if let Some(link) = container.link() {
         end(id, container, &link).await?;
     }
@@ -116,7 +116,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
         blocking(move || cgroups.remove(&owned_id)),
         inner.network.disconnect(attachment.address),
     );
-    groups.and(disconnected).and(unpublished)?;
+    groups.and(disconnected).and(detached)?;
     // Last, for the record is in it.
     let (disk, record) = (Arc::clone(&inner.disk), container.record.clone());
     blocking(move || {

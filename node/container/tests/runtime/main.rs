@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
 mod disk;
+mod egress;
 mod errors;
 mod files;
 mod isolation;
@@ -11,6 +12,8 @@ mod life;
 mod limits;
 mod mounts;
 mod network;
+mod other;
 mod processes;
 mod recovery;
+mod spoofing;
 mod world;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use container::container::ContainerInfo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use super::world::{PATIENCE, World, command, id, sh};
+use super::other::Other;
+use super::world::{PATIENCE, World, id, sh};
 
 /// A container whose port 8080 answers with its name.
-async fn serve(world: &World, name: &str) -> ContainerInfo {
+pub(crate) async fn serve(world: &World, name: &str) -> ContainerInfo {
     let mut spec = world.spec(name);
     spec.ports = vec![8080];
     let script = format!(
@@ -21,7 +22,7 @@ async fn serve(world: &World, name: &str) -> ContainerInfo {
     info
 }
 
-async fn get(address: IpAddr, port: u16) -> std::io::Result<String> {
+pub(crate) async fn get(address: IpAddr, port: u16) -> std::io::Result<String> {
     let get = async {
         let mut stream = TcpStream::connect(SocketAddr::new(address, port)).await?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
@@ -98,7 +99,7 @@ async fn a_port_whose_container_ends_refuses_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_reach_each_other_and_themselves_by_host_ports() {
-    let world = World::open().await;
+    let world = World::open_with(|config| config.policy.container_to_container = true).await;
     let info = serve(&world, "server").await;
     let (host, port) = (world.config.subnet.gateway(), info.ports[0].host);
     let ask =
@@ -144,9 +145,8 @@ async fn runtimes_on_one_machine_do_not_disturb_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_out_has_the_hosts_address() {
     let world = World::open().await;
-    // Another "host" beyond the bridge: a namespace with a link of its own.
     let other = Other::new(&world);
-    let listener = other.listen().await;
+    let listener = other.listen();
     let port = listener.local_addr().unwrap().port();
     let script = format!("echo hello | nc {} {port}", other.address);
     world.run("out", &script).await;
@@ -159,47 +159,4 @@ async fn what_goes_out_has_the_hosts_address() {
     assert_eq!(said, "hello\n");
     drop((listener, stream, other));
     world.close().await;
-}
-
-/// A neighbour of this host: a network namespace at the other end of a veth pair.
-struct Other {
-    name: String,
-    address: Ipv4Addr,
-    host: Ipv4Addr,
-}
-
-impl Other {
-    fn new(world: &World) -> Self {
-        let name = world.config.bridge.replace("gt", "go");
-        let [_, b, c, _] = world.config.subnet.gateway().octets();
-        let (host, address) = (Ipv4Addr::new(172, 30, b ^ c, 1), Ipv4Addr::new(172, 30, b ^ c, 2));
-        let ip = |args: &str| command("ip", &args.split(' ').collect::<Vec<_>>());
-        ip(&format!("netns add {name}"));
-        ip(&format!("link add {name} type veth peer name eth0 netns {name}"));
-        ip(&format!("addr add {host}/30 dev {name}"));
-        ip(&format!("link set {name} up"));
-        ip(&format!("-n {name} addr add {address}/30 dev eth0"));
-        ip(&format!("-n {name} link set eth0 up"));
-        Self { name, address, host }
-    }
-
-    /// A socket keeps the namespace that its maker was in.
-    async fn listen(&self) -> TcpListener {
-        let path = format!("/run/netns/{}", self.name);
-        let made = std::thread::spawn(move || {
-            let namespace = std::fs::File::open(path).unwrap();
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-            listener.set_nonblocking(true).unwrap();
-            listener
-        });
-        TcpListener::from_std(made.join().unwrap()).unwrap()
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        command("ip", &["netns", "del", &self.name]);
-        let _ = std::process::Command::new("ip").args(["link", "del", &self.name]).output();
-    }
 }

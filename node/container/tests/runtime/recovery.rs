@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use container::container::{
-    ContainerState, DiskEnforcement, DiskLimit, DiskScope, Event, ExitStatus, Limits, LogStream,
-    Runtime, RuntimeConfig, Shim,
+    ContainerState, DiskEnforcement, DiskLimit, DiskScope, EgressProtocol, EgressRule, Event,
+    ExitStatus, Limits, LogStream, NetworkPolicy, PortRange, Runtime, RuntimeConfig, Shim,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -139,7 +139,9 @@ async fn what_was_half_made_or_half_destroyed_is_taken_away() {
         let mut world = World::open().await;
         let mut spec = world.spec("half");
         spec.ports = vec![80];
+        spec.egress = vec![logged_rule()];
         world.run_with(spec, sh(LOOP)).await;
+        assert_eq!(world.entries().len(), ENTRIES);
         world.forget();
         let record = world.config.dir.join("containers/half/state.json");
         let text = fs::read_to_string(&record).unwrap();
@@ -169,6 +171,16 @@ async fn a_torn_record_and_strays_are_taken_away() {
     world.close().await;
 }
 
+/// A rule that leads to everything a rule can leave in the tables.
+fn logged_rule() -> EgressRule {
+    let ports = [PortRange::new(80, 90).unwrap(), PortRange::new(443, 443).unwrap()];
+    let destinations = ["10.0.0.0/8".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+    EgressRule::new(EgressProtocol::Tcp(ports.to_vec()), &destinations, true)
+}
+
+/// What a container with one port and [`logged_rule`] has in the tables.
+const ENTRIES: usize = 4;
+
 const NODE: &str = "GAVEL_TEST_NODE";
 
 /// Not a test of its own: the process that the next one kills.
@@ -184,6 +196,7 @@ async fn node_process() {
         cgroup_parent: parent.into(),
         bridge: bridge.into(),
         subnet: subnet.parse().unwrap(),
+        policy: NetworkPolicy::default(),
         host_ports: port..=port + 49,
         id_base: ids.parse().unwrap(),
         id_ranges: 64,
@@ -210,6 +223,7 @@ async fn node_process() {
                         ..Limits::default()
                     },
                     ports: vec![80],
+                    egress: vec![logged_rule()],
                     labels: Default::default(),
                 };
                 let info = runtime.create(spec).await.unwrap();
@@ -259,7 +273,9 @@ async fn a_node_killed_at_any_moment_leaves_what_it_finished_and_nothing_else() 
         node.wait().unwrap();
         world.reopen().await;
         let mut left = world.network_traces();
-        for info in world.runtime().list() {
+        let there = world.runtime().list();
+        assert_eq!(world.entries().len(), ENTRIES * there.len(), "round {round}");
+        for info in there {
             found += 1;
             assert!(!matches!(info.state, ContainerState::Exited(_)), "{info:?}");
             let name = info.id.as_str();

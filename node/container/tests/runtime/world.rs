@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use container::container::{
     ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskEnforcement, Error, Event,
-    Events, Exit, Limits, LogPosition, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
+    Events, Exit, Limits, LogPosition, LogStream, NetworkPolicy, Process, Runtime, RuntimeConfig,
+    Shim, Subnet,
 };
 
 /// Long enough for a machine with other work, short enough to end a stuck test.
@@ -46,6 +47,7 @@ impl World {
             subnet: format!("10.{}.{}.0/24", 100 + pid % 100, (number * 7 + pid / 100) % 256)
                 .parse::<Subnet>()
                 .unwrap(),
+            policy: NetworkPolicy::default(),
             host_ports: 20_000 + block..=20_000 + block + 49,
             id_base: 1_000_000 + number * 20_000_000,
             id_ranges: 64,
@@ -93,6 +95,7 @@ impl World {
             privileged: false,
             limits: Limits::default(),
             ports: vec![],
+            egress: vec![],
             labels: BTreeMap::new(),
         }
     }
@@ -202,7 +205,11 @@ impl World {
     /// What an empty, open runtime has on the host.
     pub(crate) fn network_traces(&self) -> Vec<String> {
         let bridge = &self.config.bridge;
-        let mut traces = vec![format!("link {bridge}"), format!("table ip gavel_{bridge}")];
+        let mut traces = vec![
+            format!("link {bridge}"),
+            format!("table ip gavel_{bridge}"),
+            format!("table ip6 gavel_{bridge}"),
+        ];
         if self.config.disk == DiskEnforcement::Pool {
             let pool = self.config.dir.join("pool").display().to_string();
             traces.extend(self.traces().into_iter().filter(|trace| trace.contains(&pool)));
@@ -227,6 +234,7 @@ impl World {
                 traces.push(table.to_owned());
             }
         }
+        traces.extend(self.entries());
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let dir = self.dir.path().to_str().unwrap();
         traces.extend(mounts.lines().filter(|m| m.contains(dir)).map(|m| format!("mount {m}")));
@@ -261,6 +269,51 @@ impl World {
         }
         traces
     }
+}
+
+impl World {
+    /// What is in the tables for single containers: their chains, and who leads there or to a
+    /// port.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        let name = format!("gavel_{}", self.config.bridge);
+        let tables = command("nft", &["list", "tables"]);
+        if !tables.lines().any(|table| table == format!("table ip {name}")) {
+            return Vec::new();
+        }
+        let chains = command("nft", &["list", "table", "ip", &name]);
+        let chains = chains
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("chain egress_") || line.starts_with("chain log_"));
+        let mut entries: Vec<String> = chains.map(str::to_owned).collect();
+        for map in ["ports", "egress"] {
+            let listed = command("nft", &["list", "map", "ip", &name, map]);
+            let (_, elements) = listed.split_once("elements = {").unwrap_or_default();
+            let elements = elements.split('}').next().unwrap_or_default();
+            let elements = elements.split(',').map(str::trim).filter(|one| !one.is_empty());
+            entries.extend(elements.map(|element| format!("{map} {element}")));
+        }
+        entries
+    }
+
+    /// The network namespace of a container.
+    pub(crate) fn network_of(&self, name: &str) -> PathBuf {
+        let state = self.runtime().get(&id(name)).unwrap().state;
+        let ContainerState::Running { pid, .. } = state else { panic!("{name} is {state:?}") };
+        format!("/proc/{pid}/ns/net").into()
+    }
+}
+
+/// Does something on a thread that is in another network namespace. Its sockets stay there.
+pub(crate) fn in_network<T: Send>(namespace: &Path, what: impl FnOnce() -> T + Send) -> T {
+    let namespace = fs::File::open(namespace).unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            what()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl Drop for World {

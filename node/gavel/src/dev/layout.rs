@@ -6,12 +6,14 @@
 use std::path::Path;
 
 use server::Config;
-use server::config::{CellConfig, MemberConfig};
+use server::config::{CellConfig, MemberConfig, NetworkConfig};
 
 /// The port of the first node, where none is given.
 pub(crate) const PORT_DEFAULT: u16 = 7440;
 /// Subnets and ids repeat after so many ports.
 const PLACES: u16 = 50;
+/// What the nodes' subnets are parts of.
+const CONTAINERS: &str = "10.88.0.0/16";
 /// The first host id given to containers, and how many each node has: 1024 containers of 65,536
 /// ids. The last of [`PLACES`] ends below 2^32.
 const FIRST_HOST_ID: u32 = 0x1000_0000;
@@ -66,6 +68,12 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 host_ports: (first_of_node, first_of_node + (each - 1)),
                 first_host_id: FIRST_HOST_ID + HOST_IDS_OF_NODE * u32::from(place - 1),
                 cgroup: format!("gavel/dev-{place}"),
+                network: NetworkConfig {
+                    // One machine has routes to the containers of all of its nodes.
+                    container_networks: vec![CONTAINERS.to_owned()],
+                    container_to_container: true,
+                    ..NetworkConfig::default()
+                },
                 ..CellConfig::default()
             },
             registries: server::config::RegistriesConfig::default(),
@@ -152,6 +160,14 @@ mod tests {
             log_lines_per_second = 0
             disk_scope = "total"
             allow_ssh = true
+
+            [cell.network]
+            container_to_container = true
+            container_networks = ["10.88.0.0/16"]
+            deny_networks = []
+            allow = []
+            allow_host = []
+            nameservers = []
 
             [registries]
             insecure = []

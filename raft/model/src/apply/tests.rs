@@ -187,22 +187,21 @@ fn key(index: u32) -> ActualLrpKey {
 }
 
 fn start(index: u32, instance: &InstanceKey) -> Command {
+    start_if(true, index, instance)
+}
+
+/// The same, of an instance whose readiness check fails.
+fn unready(index: u32, instance: &InstanceKey) -> Command {
+    start_if(false, index, instance)
+}
+
+fn start_if(routable: bool, index: u32, instance: &InstanceKey) -> Command {
     let net_info = NetInfo {
         address: Ipv4Addr::new(10, 0, 0, 1),
         instance_address: Ipv4Addr::new(10, 88, 0, 2),
         ports: vec![PortMapping { container_port: 8080, host_port: 61001 }],
     };
-    Command::StartLrp { key: key(index), instance: instance.clone(), net_info, routable: true }
-}
-
-/// The same instance, whose readiness check fails.
-fn unready(index: u32, instance: &InstanceKey) -> Command {
-    match start(index, instance) {
-        Command::StartLrp { key, instance, net_info, .. } => {
-            Command::StartLrp { key, instance, net_info, routable: false }
-        }
-        other => unreachable!("{other:?}"),
-    }
+    Command::StartLrp { key: key(index), instance: instance.clone(), net_info, routable }
 }
 
 fn crash(index: u32, instance: &InstanceKey) -> Command {

@@ -63,8 +63,10 @@ fn parse_destination(text: &str) -> Result<(), String> {
             IpAddr::V4(_) => 32,
             IpAddr::V6(_) => 128,
         };
+        // Digits only, as Go's `net.ParseCIDR` has it: no sign.
         let bits: u8 = prefix.parse().map_err(|_| invalid())?;
-        return if bits <= bits_max { Ok(()) } else { Err(invalid()) };
+        let is_prefix = bits <= bits_max && !prefix.starts_with('+');
+        return if is_prefix { Ok(()) } else { Err(invalid()) };
     }
     if let Some((first, last)) = text.split_once('-') {
         let (first, last) = (address(first)?, address(last)?);

@@ -275,6 +275,10 @@ fn egress_rules_field_by_field() {
             json!({"protocol": "all", "destinations": ["10.0.0.0/33"]}),
             "!destinations [ invalid CIDR address: 10.0.0.0/33 ]",
         ),
+        (
+            json!({"protocol": "all", "destinations": ["10.0.0.0/+8"]}),
+            "!destinations [ invalid CIDR address: 10.0.0.0/+8 ]",
+        ),
     ];
     for (rule, expected) in table {
         let mut whole = json!({"destinations": ["10.0.0.1"]});

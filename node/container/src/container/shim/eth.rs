@@ -1,6 +1,6 @@
-//! The container's side of its link: loopback up, address, default route.
+//! The container's side of its link: loopback up, address, routes.
 //!
-//! Four ioctls of netdevice(7) and one of rtentry, on a socket in the container's network
+//! Five ioctls of netdevice(7) and two of rtentry, on a socket in the container's network
 //! namespace; the init has no runtime to drive a netlink library with.
 
 #![expect(unsafe_code, reason = "the ioctls of netdevice(7)")]
@@ -20,6 +20,9 @@ const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
 const SIOCSIFADDR: libc::Ioctl = 0x8916;
 const SIOCSIFNETMASK: libc::Ioctl = 0x891C;
 
+/// IFF_NOARP (netdevice(7)): both ends of the link have one hardware address.
+const NO_ARP: i16 = 0x80;
+
 /// `struct ifreq`: a name, and a union that is 24 bytes on 64 bit machines.
 #[repr(C)]
 struct IfReq<T> {
@@ -31,17 +34,20 @@ struct IfReq<T> {
 /// Sets the links of the calling process's network namespace up.
 pub(super) fn configure(setup: &Setup) -> io::Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    up(&socket, "lo")?;
-    let mask = Ipv4Addr::from_bits(u32::MAX << (32 - u32::from(setup.prefix)));
+    up(&socket, "lo", 0)?;
+    // Alone on its link: everybody else, its neighbours too, is behind the gateway.
     request(&socket, SIOCSIFADDR, "eth0", socket_address(setup.address))?;
-    request(&socket, SIOCSIFNETMASK, "eth0", socket_address(mask))?;
-    up(&socket, "eth0")?;
-    default_route(&socket, setup.gateway)
+    request(&socket, SIOCSIFNETMASK, "eth0", socket_address(Ipv4Addr::BROADCAST))?;
+    up(&socket, "eth0", NO_ARP)?;
+    let host = libc::RTF_UP | libc::RTF_HOST;
+    add_route(&socket, setup.gateway, Ipv4Addr::BROADCAST, Ipv4Addr::UNSPECIFIED, host)?;
+    let through = libc::RTF_UP | libc::RTF_GATEWAY;
+    add_route(&socket, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, setup.gateway, through)
 }
 
-fn up(socket: &OwnedFd, name: &str) -> io::Result<()> {
-    // IFF_UP and IFF_RUNNING, a c_short in the union (netdevice(7)).
-    request(socket, SIOCSIFFLAGS, name, 0x1_i16 | 0x40_i16)
+fn up(socket: &OwnedFd, name: &str, more: i16) -> io::Result<()> {
+    // IFF_UP and IFF_RUNNING, a c_short in the union.
+    request(socket, SIOCSIFFLAGS, name, 0x1_i16 | 0x40_i16 | more)
 }
 
 fn request<T>(socket: &OwnedFd, ioctl: libc::Ioctl, name: &str, value: T) -> io::Result<()> {
@@ -53,15 +59,24 @@ fn request<T>(socket: &OwnedFd, ioctl: libc::Ioctl, name: &str, value: T) -> io:
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn default_route(socket: &OwnedFd, gateway: Ipv4Addr) -> io::Result<()> {
+fn add_route(
+    socket: &OwnedFd,
+    destination: Ipv4Addr,
+    mask: Ipv4Addr,
+    gateway: Ipv4Addr,
+    flags: libc::c_ushort,
+) -> io::Result<()> {
+    let mut device = *b"eth0\0";
     // SAFETY: `struct rtentry` is plain numbers and pointers, for which zero is "absent".
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-    route.rt_dst = generic(socket_address(Ipv4Addr::UNSPECIFIED));
-    route.rt_genmask = generic(socket_address(Ipv4Addr::UNSPECIFIED));
+    route.rt_dst = generic(socket_address(destination));
+    route.rt_genmask = generic(socket_address(mask));
     route.rt_gateway = generic(socket_address(gateway));
-    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
-    // SAFETY: `route` is what this ioctl reads, and outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCADDRT, &raw mut route) };
+    route.rt_flags = flags;
+    route.rt_dev = device.as_mut_ptr().cast();
+    // SAFETY: `route` is what this ioctl reads, and it outlives the call with the zero-terminated
+    // name that it points to.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCADDRT, &raw const route) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

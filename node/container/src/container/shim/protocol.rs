@@ -38,7 +38,6 @@ pub(in super::super) struct Setup {
     pub container_cgroups: Vec<PathBuf>,
     pub oom_counter: PathBuf,
     pub address: Ipv4Addr,
-    pub prefix: u8,
     pub gateway: Ipv4Addr,
     pub nameservers: Vec<IpAddr>,
     pub log_bytes_max: u64,

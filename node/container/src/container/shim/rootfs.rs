@@ -76,6 +76,9 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
     mounts::attach(setup, &mounts)?;
     // Docker's default too: ports below 1024 mean nothing in a namespace of one's own.
     write_if_there("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
+    // The host takes no IPv6 from us. First for a link that comes, then for one that is there.
+    write_if_there("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
+    write_if_there("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1")?;
     if setup.privileged {
         return Ok(());
     }
