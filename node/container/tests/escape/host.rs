@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use container::container::{ExitStatus, Process};
+use container::container::{ExitStatus, Launch, Process, Program, Stdio};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use super::scene::{Scene, Witness, limited};
-use super::world::{args, sh};
+use super::scene::{ANSWER_MAX, Scene, Witness, limited};
+use super::world::{args, id, sh};
 
 /// A file of the host's that everyone may read and write, and nobody in a container may find.
 fn bait(scene: &Scene) -> Witness {
@@ -55,8 +55,7 @@ async fn the_program_that_made_it_is_not_overwritten() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let spec = limited(scene.world.spec("self"));
     scene.world.runtime().create(spec).await.unwrap();
-    let id = super::world::id("self");
-    let started = scene.world.runtime().start(&id, args(&["/self"])).await;
+    let started = scene.world.runtime().start(&id("self"), args(&["/self"])).await;
     if started.is_ok() {
         scene.world.exit("self").await;
     }
@@ -68,6 +67,77 @@ async fn the_program_that_made_it_is_not_overwritten() {
     // Its own shell is its own to overwrite, but busy.
     assert_eq!(out, "still here\n");
     shim.unchanged();
+    scene.close().await;
+}
+
+/// CVE-2024-21626: a descriptor of the host's, if there was one, as working directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_working_directory_is_inside() {
+    let scene = Scene::open().await;
+    let bait = bait(&scene);
+    let up = format!("../../../../../../../../..{}", scene.world.path().display());
+    let dirs = (0..=16).map(|fd| format!("/proc/self/fd/{fd}/{up}"));
+    let dirs = dirs.chain((0..=16).map(|fd| format!("/proc/self/fd/{fd}")));
+    let dirs =
+        dirs.chain([format!("/{up}"), "/proc/1/root/..".to_owned(), "/proc/1/cwd".to_owned()]);
+    for (number, dir) in dirs.enumerate() {
+        let name = format!("dir-{number}");
+        let script = "cat bait ./*/bait; ls -d ../../../../work; echo in $(pwd -P)";
+        let process = Process { working_dir: Some(dir.clone()), ..sh(script) };
+        let spec = limited(scene.world.spec(&name));
+        scene.world.runtime().create(spec).await.unwrap();
+        match scene.world.runtime().start(&id(&name), process).await {
+            // Most are no directories.
+            Err(error) => assert!(
+                error.to_string().starts_with(&format!("start container {name}: ")),
+                "{error}"
+            ),
+            Ok(()) => {
+                let (_, out) = scene.end(&name).await;
+                assert!(out.starts_with("in /") && out.lines().count() == 1, "{dir}: {out}");
+            }
+        }
+        scene.world.destroy(&name).await;
+    }
+    bait.unchanged();
+    scene.close().await;
+}
+
+/// What is started in it later does not wait for, nor follow, what the first has laid out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trap_laid_for_later_processes_catches_nothing() {
+    let scene = Scene::open().await;
+    let bait = bait(&scene);
+    let trap = format!(
+        "rm /etc/passwd /etc/group; mkfifo /etc/passwd; ln -s {}/bait /etc/group
+         mkdir /trap; ln -s / /trap/up; ln -s /trap/loop /trap/loop; echo laid; sleep 1000",
+        scene.world.path().display()
+    );
+    scene.start("trap", sh(&trap)).await;
+    scene.world.line("trap", "laid").await;
+    for (user, dir, reason) in [
+        ("web", "/", "user \"web\" is not in the image's /etc/passwd"),
+        ("", "/trap/loop", "File exists"),
+        ("", "/trap/up/../../../proc/1/root/work", "File exists"),
+    ] {
+        let process = Process {
+            user: user.into(),
+            working_dir: Some(dir.into()),
+            ..args(&["/bin/no-such-program"])
+        };
+        let launch = Launch {
+            name: format!("later in {dir}"),
+            program: Program::Image(process),
+            stdio: Stdio::Pipes,
+            essential: false,
+        };
+        let trap = id("trap");
+        let launched = scene.world.runtime().launch(&trap, launch);
+        let launched = tokio::time::timeout(ANSWER_MAX, launched).await.expect("it is not caught");
+        let error = launched.unwrap_err().to_string();
+        assert!(error.contains(reason), "{dir}: {error}");
+    }
+    bait.unchanged();
     scene.close().await;
 }
 
