@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 
+use super::disk::Prepared;
 use super::error::{Context as _, Error, Result};
 use super::link::{Connection, ShimProcess, spawn_shim, unexpected, watch};
 use super::network::HostPort;
@@ -96,19 +97,23 @@ impl Inner {
 
         let (disk, cgroups) = (Arc::clone(&self.disk), Arc::clone(&self.cgroups));
         let made = blocking(move || {
-            disk.make(&record, &files)?;
-            cgroups.create(&record.spec.id, &record.spec.limits)
+            let prepared = disk.make(&record, &files)?;
+            cgroups.create(&record.spec.id, &record.spec.limits).map(|()| prepared)
         });
         // Meanwhile its shim starts, which waits to be told.
         let spawned = spawn_shim(&self.config.shim, &spec.id, &container.files);
         let (made, spawned) = tokio::join!(made, spawned);
         let (shim, mut connection) = spawned?;
-        if let Err(error) = made {
-            shim.kill().await;
-            return Err(error);
-        }
+        let prepared = match made {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                shim.kill().await;
+                return Err(error);
+            }
+        };
         let attachment = container.record.attachment();
-        let raised = self.raise(container, &mut connection);
+        let setup = self.setup(&container.record, &container.files, &prepared);
+        let raised = self.raise(container, setup, &mut connection);
         let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);
         let (raised, attached) = tokio::join!(raised, self.network.attach(&attachment));
         let raised = raised.unwrap_or_else(|_| {
@@ -128,14 +133,19 @@ impl Inner {
     }
 
     /// Tells the shim what to build, and gives its network namespace a link meanwhile.
-    async fn raise(&self, container: &Container, connection: &mut Connection) -> Result<()> {
-        let Container { record, files, .. } = container;
+    async fn raise(
+        &self,
+        container: &Container,
+        setup: Setup,
+        connection: &mut Connection,
+    ) -> Result<()> {
+        let Container { record, .. } = container;
         let id = &record.spec.id;
         let failed = |message| match message {
             Some(FromShim::Failed(reason)) => Error::Create { id: id.clone(), reason },
             message => unexpected(id, "progress", message),
         };
-        connection.send(&ToShim::Setup(Box::new(self.setup(record, files)))).await?;
+        connection.send(&ToShim::Setup(Box::new(setup))).await?;
         match connection.receive().await {
             Some(FromShim::Namespaces { pid }) => {
                 container.hold_namespace(pid);
@@ -153,11 +163,11 @@ impl Inner {
         }
     }
 
-    fn setup(&self, record: &Record, files: &Files) -> Setup {
+    fn setup(&self, record: &Record, files: &Files, prepared: &Prepared) -> Setup {
         let groups = self.cgroups.groups(&record.spec.id);
         Setup {
             dir: files.dir.clone(),
-            writable: self.disk.writable(record, files),
+            writable: prepared.writable.clone(),
             layers: record.spec.layers.clone(),
             mounts: record.spec.mounts.clone(),
             hostname: record.spec.hostname.clone(),

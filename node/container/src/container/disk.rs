@@ -85,6 +85,15 @@ pub(super) enum Writable {
     Directory(PathBuf),
     /// A file with a file system in it.
     Image(PathBuf),
+    /// The device of such a file, which whoever says so holds open.
+    Device(PathBuf),
+}
+
+/// A writable layer that waits to be mounted for the first time, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub writable: Writable,
+    _device: Option<Loop>,
 }
 
 /// A runtime's way of bounding what its containers write.
@@ -189,7 +198,7 @@ impl Disk {
     }
 
     /// Makes what [`Self::writable`] tells of. Blocks.
-    pub(super) fn make(&self, record: &Record, files: &Files) -> Result<()> {
+    pub(super) fn make(&self, record: &Record, files: &Files) -> Result<Prepared> {
         let id = &record.spec.id;
         let context = || format!("make the writable layer of container {id}");
         fs::create_dir(files.writable()).context(context)?;
@@ -197,6 +206,7 @@ impl Disk {
             project::assign(dir, record.id_base)?;
             project::limit(dir, record.id_base, quota)
         };
+        let mut device = None;
         match record.place {
             Place::Plain => Ok(()),
             Place::Project(quota) => within(&files.writable(), quota),
@@ -206,9 +216,18 @@ impl Disk {
             }
             Place::Volume(size) => {
                 image::make_volume(&self.dir.join("volumes"), &files.volume(), size)
+                    // Here, and not where it is mounted: it takes as long as a process does to
+                    // start.
+                    .and_then(|()| Loop::attach(&files.volume(), VOLUME.cache))
+                    .map(|attached| device = Some(attached))
             }
         }
-        .context(context)
+        .context(context)?;
+        let writable = match &device {
+            Some(device) => Writable::Device(device.path.clone()),
+            None => self.writable(record, files),
+        };
+        Ok(Prepared { writable, _device: device })
     }
 
     /// Takes away what [`Self::make`] made and is not in the container's directory, and the
@@ -293,6 +312,7 @@ pub(super) fn mount_writable(writable: &Writable, point: &Path) -> io::Result<()
     match writable {
         Writable::Directory(dir) => mount(Some(dir), point, NONE, MsFlags::MS_BIND, NONE)?,
         Writable::Image(file) => mount_image(file, point, VOLUME)?,
+        Writable::Device(device) => mount_device(device, point, VOLUME)?,
     }
     Ok(())
 }
@@ -312,8 +332,12 @@ const POOL: Kind = Kind { cache: Cache::None, options: "errors=remount-ro,prjquo
 /// Mounts the ext4 file system in a file.
 fn mount_image(file: &Path, point: &Path, kind: Kind) -> io::Result<()> {
     let device = Loop::of(file, kind.cache)?;
+    mount_device(&device.path, point, kind)
+}
+
+fn mount_device(device: &Path, point: &Path, kind: Kind) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    mount(Some(&device.path), point, Some("ext4"), flags, Some(kind.options))?;
+    mount(Some(device), point, Some("ext4"), flags, Some(kind.options))?;
     Ok(())
 }
 

@@ -60,7 +60,7 @@ pub(super) enum Cache {
 
 /// A device with a file behind it, for as long as this is alive or it is mounted.
 #[derive(Debug)]
-pub(super) struct Loop {
+pub(in super::super) struct Loop {
     pub path: PathBuf,
     _open: File,
 }
@@ -96,7 +96,8 @@ impl Loop {
         Ok(None)
     }
 
-    fn attach(file: &Path, cache: Cache) -> io::Result<Self> {
+    /// A device of its own for a file that has none.
+    pub(super) fn attach(file: &Path, cache: Cache) -> io::Result<Self> {
         let control = open(Path::new("/dev/loop-control"))?;
         let file = open(file)?;
         for _ in 0..LOOP_TRIES_MAX {
