@@ -11,6 +11,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use sim::world::{Ingredient, Less, Run, Scope};
 
+/// A quarter less time than with the system's (`sim speed`, November 2026).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whole clusters in one process, in virtual time, from one seed, under faults.
 #[derive(Parser)]
 #[command(name = "sim", after_help = EXAMPLES)]

@@ -64,6 +64,7 @@ pub const MUTANTS: &[Mutant] = &[
         "rows-after-applied",
         "the applied index is written before the rows that belong to it",
     ),
+    nodes("failed-disk-goes-on", "a replica goes on whose disk failed under an arriving snapshot"),
     replicas("snapshot-drops-rows", "a snapshot lacks some of its rows"),
     replicas("snapshot-without-membership", "a snapshot is installed without its membership"),
     replicas("membership-not-applied", "a change of members is not kept with the state"),

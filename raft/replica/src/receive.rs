@@ -2,6 +2,7 @@
 
 use std::io;
 
+use model::mutant;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
@@ -92,14 +93,14 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         if vote.partial_cmp(&mine).is_none_or(std::cmp::Ordering::is_lt) {
             return Ok(PeerResponse::Snapshot(SnapshotReceived::Installed(raft::wire_vote(&mine))));
         }
-        let step = self.staging().accept(self.disk(), chunk).map_err(disk_failed)?;
+        let step = self.from_disk(self.staging().accept(self.disk(), chunk)).await?;
         Ok(PeerResponse::Snapshot(match step {
             Step::More => SnapshotReceived::More,
             Step::Refused(reason) => SnapshotReceived::Refused(reason),
             Step::Complete(snapshot) => {
                 let installed = self.install(vote, *snapshot).await?;
                 // What says that it is installed is as good as an answer to an append.
-                self.log().synced().await.map_err(disk_failed)?;
+                self.from_disk(self.log().synced().await).await?;
                 SnapshotReceived::Installed(raft::wire_vote(&installed))
             }
         }))
@@ -110,9 +111,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         let mine = self.raft().metrics().borrow_watched().vote;
         // A leader that has not heard how far this log is sends one that ends within it. Installing
         // it would take openraft's account of the log back to where it ends.
-        if vote == mine && self.log_contains(&snapshot).await.map_err(disk_failed)? {
+        if vote == mine && self.from_disk(self.log_contains(&snapshot).await).await? {
             if let SnapshotData::Staged { generation, .. } = snapshot.snapshot {
-                self.disk().write(remove_generation(generation)).map_err(disk_failed)?;
+                self.from_disk(self.disk().write(remove_generation(generation))).await?;
             }
             return Ok(mine);
         }
@@ -125,6 +126,16 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         match snapshot.meta.last_log_id {
             Some(last) => self.log().has(last).await,
             None => Ok(true),
+        }
+    }
+
+    /// What the disk answered. After an error the replica stops: a node that went on without its
+    /// disk would be counted on for what it can never have (the simulator's seed 55).
+    async fn from_disk<T>(&self, answer: io::Result<T>) -> Result<T, String> {
+        match answer {
+            Ok(value) => Ok(value),
+            Err(error) if mutant!("failed-disk-goes-on") => Err(error.to_string()),
+            Err(error) => Err(self.disk_failed(&error).await),
         }
     }
 
@@ -143,10 +154,6 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             Attempt::Failed(_) => Err(NotLeader { leader: None }),
         })
     }
-}
-
-fn disk_failed(error: io::Error) -> String {
-    format!("the disk failed: {error}")
 }
 
 fn vote_request<RT: AsyncRuntime>(ballot: &Ballot) -> VoteRequest<Types<RT>> {

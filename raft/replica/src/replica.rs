@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::{codec, mutant};
@@ -228,6 +228,8 @@ struct Inner<RT: AsyncRuntime, D: Disk, P: Peers> {
     events: Arc<EventLog>,
     log: LogStore<RT, D>,
     staging: Arc<Staging>,
+    /// Why the disk is not to be trusted further, where openraft does not see it.
+    failed: OnceLock<String>,
 }
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Clone for Replica<RT, D, P> {
@@ -265,7 +267,17 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         let raft = Raft::new(config.id, settings, network, log.clone(), state)
             .await
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
-        let inner = Inner { id: config.id, raft, disk, peers, published, events, log, staging };
+        let inner = Inner {
+            id: config.id,
+            raft,
+            disk,
+            peers,
+            published,
+            events,
+            log,
+            staging,
+            failed: OnceLock::new(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -515,7 +527,16 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
     pub(crate) fn stopped_by(&self) -> Option<String> {
         let metrics = self.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.running_state.as_ref().err().map(Fatal::to_string)
+        let stopped = metrics.running_state.as_ref().err().map(Fatal::to_string);
+        self.inner.failed.get().cloned().or(stopped)
+    }
+
+    /// The disk failed while something was done that is not openraft's: the replica stops, as it
+    /// does where openraft sees it. Returns the reason.
+    pub(crate) async fn disk_failed(&self, error: &io::Error) -> String {
+        let reason = self.inner.failed.get_or_init(|| format!("the disk failed: {error}")).clone();
+        self.shutdown().await;
+        reason
     }
 
     pub(crate) fn metrics(&self) -> WatchReceiverOf<Types<RT>, RaftMetrics<Types<RT>>> {

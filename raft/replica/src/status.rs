@@ -142,11 +142,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
     /// the process on the former, because a node without its disk promises nothing.
     pub async fn stopped(&self) -> String {
         let mut metrics = self.metrics();
-        let stopped = metrics.wait_until(|metrics| metrics.running_state.is_err()).await;
-        match stopped.map(|metrics| metrics.running_state) {
-            Ok(Err(fatal)) => fatal.to_string(),
-            Ok(Ok(())) | Err(_) => "raft stopped".to_owned(),
-        }
+        // Gone without a word, when its core has panicked.
+        let _gone = metrics.wait_until(|metrics| metrics.running_state.is_err()).await;
+        self.stopped_by().unwrap_or_else(|| "raft stopped".to_owned())
     }
 
     /// How the replica stands, in full.
@@ -181,7 +179,7 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             purged: index(metrics.purged),
             joint: metrics.membership_config.get_joint_config().len() > 1,
             members,
-            stopped: metrics.running_state.err().map(|fatal| fatal.to_string()),
+            stopped: self.stopped_by(),
         }
     }
 }

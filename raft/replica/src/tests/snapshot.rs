@@ -163,3 +163,18 @@ async fn a_snapshot_that_ends_within_the_log_changes_nothing() {
     assert_eq!((status.last_log, status.applied, status.stopped), (Some(60), None, None));
     member.shutdown().await;
 }
+
+/// Found by the simulator (seed 55): it went on, and each further try of the leader's failed.
+#[tokio::test]
+async fn a_disk_that_fails_under_an_arriving_snapshot_stops_the_replica() {
+    let disk = Arc::new(MemoryDisk::new());
+    let line = Arc::new(Switchboard::<Runtime>::default().line(1));
+    let member = super::Member::start(&super::config(1), disk.clone(), line).await.unwrap();
+    disk.fail("no space left on device");
+    let chunk = chunks(&state(), 1).swap_remove(0);
+    let answer = member.handle(PeerRequest::SnapshotChunk(chunk)).await;
+    let reason = "the disk failed: no space left on device";
+    assert_eq!(answer, PeerResponse::Failed(reason.to_owned()));
+    assert_eq!(member.stopped().await, reason);
+    assert_eq!(member.status().stopped.as_deref(), Some(reason));
+}
