@@ -16,6 +16,7 @@ mod election_safety;
 mod ends;
 mod fenced;
 mod flags;
+mod forgetful;
 mod leader_completeness;
 mod linearizable;
 mod log_matching;
@@ -25,11 +26,14 @@ mod presence;
 mod refusals;
 mod replacement;
 mod room;
+mod rot;
 mod state_machine;
+mod stops;
 mod tasks_once;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use model::{CellId, Command, Millis, Refusal, Task, TaskGuid};
 use replica::NodeId;
@@ -42,6 +46,7 @@ use self::election_safety::ElectionSafety;
 pub use self::ends::Ended;
 use self::ends::Ends;
 use self::flags::Flags;
+use self::forgetful::Forgetful;
 use self::leader_completeness::LeaderCompleteness;
 use self::log_matching::LogMatching;
 use self::one_vote::OneVote;
@@ -94,6 +99,15 @@ pub struct Shown {
     pub state: model::State,
 }
 
+/// What a look into a disk shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskState {
+    /// The highest entry that it has ever synced, or holds as rows.
+    pub durable_log: Option<u64>,
+    /// How long ago it failed, in this life.
+    pub failed_for: Option<Duration>,
+}
+
 /// All checkers of one run.
 #[derive(Debug, Default)]
 pub struct Checker {
@@ -109,6 +123,7 @@ pub struct Checker {
     flags: Flags,
     ends: Ends,
     heard: Heard,
+    forgetful: Forgetful,
     history: History,
     idle: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -177,6 +192,8 @@ impl Checker {
 
     /// A replica sent a request to another.
     pub fn sent(&mut self, at_ns: u64, from: NodeId, request: &PeerRequest) {
+        let verdict = self.forgetful.sent(from, request);
+        self.rule(at_ns, forgetful::NAME, verdict);
         match request {
             PeerRequest::AppendEntries(append) => self.append_sent(at_ns, from, append),
             PeerRequest::Vote(ballot) => {
@@ -194,7 +211,8 @@ impl Checker {
             | PeerRequest::TransferLeader(_)
             | PeerRequest::Propose(_)
             | PeerRequest::ReadIndex
-            | PeerRequest::Soft(_) => {}
+            | PeerRequest::Soft(_)
+            | PeerRequest::Introduce(_) => {}
         }
     }
 
@@ -284,22 +302,25 @@ impl Checker {
         *self.counts.entry(name).or_default() += 1;
     }
 
-    /// A replica answered a request. `durable_log` is the highest entry that its disk has ever
-    /// synced, or holds as rows.
+    /// A replica answered a request, on a disk that is in this state.
     pub fn answered(
         &mut self,
         at_ns: u64,
         by: NodeId,
         request: &PeerRequest,
         response: &PeerResponse,
-        durable_log: Option<u64>,
+        on: DiskState,
     ) {
+        let DiskState { durable_log, failed_for } = on;
+        self.rule(at_ns, stops::NAME, stops::answered(by, response, failed_for));
         if let (PeerRequest::Vote(ballot), PeerResponse::Vote(voted)) = (request, response)
             && voted.granted
         {
             let verdict = self.one_vote.voted(by, ballot.vote);
             self.rule(at_ns, one_vote::NAME, verdict);
         }
+        let verdict = self.forgetful.answered(by, response);
+        self.rule(at_ns, forgetful::NAME, verdict);
         let verdict = durable_answers::answered(by, request, response, durable_log);
         self.rule(at_ns, durable_answers::NAME, verdict);
     }
@@ -344,6 +365,16 @@ impl Checker {
     pub fn calm(&mut self, is_calm: bool) {
         let now = self.state_machine.latest().now();
         self.callbacks.calm(is_calm.then_some(now));
+    }
+
+    /// A node's disk was emptied: under its number nobody takes part any more.
+    pub fn forgot(&mut self, node: NodeId) {
+        self.forgetful.forgot(node);
+    }
+
+    /// A replica has started, on a disk of which this had rotted that a start reads.
+    pub fn started(&mut self, at_ns: u64, node: NodeId, rotten: Option<&str>) {
+        self.rule(at_ns, rot::NAME, rot::started(node, rotten));
     }
 
     /// A replica began a new life: its earlier states bind it no longer.

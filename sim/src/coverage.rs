@@ -15,6 +15,11 @@ pub const EVENTS: &[(&str, &str)] = &[
     ("crash_of_leader", "the leader was crashed"),
     ("zone_lost", "all nodes of a zone were crashed"),
     ("burned", "a node and its disk were lost for good"),
+    ("forgot", "a node's disk was emptied, and it started again"),
+    ("forgetful_refused", "it was told that it is no member any more, and ended"),
+    ("rotted", "a stored bit flipped for good"),
+    ("rot_found", "a replica found it, and stopped"),
+    ("not_here", "a message came for another disk than the one that is there"),
     ("stranger_stopped", "a node that is no member any more was stopped"),
     ("clock_jumped", "a node's date was set anew"),
     ("power_cut", "all nodes lost power after healing"),
@@ -241,8 +246,6 @@ pub fn add(total: &mut BTreeMap<&'static str, u64>, run: &BTreeMap<&'static str,
 
 /// What cannot happen where there are replicas alone.
 const OF_NODES: &[&str] = &[
-    "burned",
-    "stranger_stopped",
     "container_started",
     "container_not_made",
     "image_slow",

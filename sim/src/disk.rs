@@ -115,7 +115,8 @@ struct Platter<I: Image> {
     /// How many batches were ever synced.
     synced_batches: u64,
     life: u64,
-    failed: bool,
+    /// When it failed, in this life.
+    failed: Option<Duration>,
     /// Something that was read in this life was not what is stored.
     flipped: bool,
     /// Takes no writes.
@@ -157,7 +158,7 @@ impl<I: Image> Disk<I> {
             unsynced: VecDeque::new(),
             synced_batches: 0,
             life: 0,
-            failed: false,
+            failed: None,
             flipped: false,
             full: false,
             lies: false,
@@ -176,7 +177,7 @@ impl<I: Image> Disk<I> {
         if platter.life != self.life {
             return Err(DiskError::Gone);
         }
-        if platter.failed {
+        if platter.failed.is_some() {
             return Err(DiskError::Failed);
         }
         Ok(platter)
@@ -194,7 +195,7 @@ impl<I: Image> Disk<I> {
         let chance = platter.wear.write_fails;
         let fails = platter.rng.chance(chance);
         if fails || platter.full {
-            platter.failed = true;
+            platter.failed = Some(runtime::true_time());
             let (name, error) = match fails {
                 true => ("write_failed", DiskError::Failed),
                 false => ("disk_full", DiskError::NoSpace),
@@ -238,7 +239,7 @@ impl<I: Image> Disk<I> {
     fn settle(&self, through: u64, fails: bool) -> Result<(), DiskError> {
         let mut platter = self.this_life()?;
         if fails {
-            platter.failed = true;
+            platter.failed = Some(runtime::true_time());
             runtime::event("disk_failed", &[]);
             return Err(DiskError::Failed);
         }
@@ -292,6 +293,13 @@ impl<I: Image> Disk<I> {
         }
     }
 
+    /// Changes what is stored, by no batch: both what is written and, of it, what is synced.
+    pub fn rot<T>(&self, rot: impl FnOnce(&mut I, &mut I, &mut Rng) -> T) -> T {
+        let mut platter = self.any_life();
+        let Platter { live, synced, rng, .. } = &mut *platter;
+        rot(live, synced, rng)
+    }
+
     /// From here on there is room for more, or none.
     pub fn set_full(&self, full: bool) {
         self.any_life().full = full;
@@ -318,7 +326,7 @@ impl<I: Image> Disk<I> {
         platter.unsynced.clear();
         platter.live = platter.synced.clone();
         platter.life += 1;
-        platter.failed = false;
+        platter.failed = None;
         platter.flipped = false;
         Crashed { kept, lost: unsynced as u64 - kept }
     }
@@ -339,10 +347,16 @@ impl<I: Image> Disk<I> {
         self.any_life().lies = true;
     }
 
+    /// How long ago it failed, if it has in this life.
+    pub fn failed_for(&self) -> Option<Duration> {
+        let failed = self.any_life().failed?;
+        Some(runtime::true_time() - failed)
+    }
+
     /// Whether it has failed in this life, or shown what is not stored.
     pub fn has_failed(&self) -> bool {
         let platter = self.any_life();
-        platter.failed || platter.flipped
+        platter.failed.is_some() || platter.flipped
     }
 }
 

@@ -18,6 +18,9 @@ pub const DISK_UNSYNCED_BATCHES_MAX: usize = 100_000;
 /// Violations kept of one run: the first ones tell the story, later ones follow from them.
 pub const VIOLATIONS_KEPT_MAX: usize = 20;
 
+/// How long a replica may take to stop when its disk has failed: what it was about to answer.
+pub const STOP_MAX: Duration = Duration::from_millis(100);
+
 /// How long after a replica stopped by itself its node is started again: a supervisor's pause.
 pub const RESTART_AFTER_STOP: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,12 @@ pub const DRIFT_PERCENT_MAX: u64 = 5;
 
 /// How long an operator waits for one answer.
 pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often an operator tries to have a new machine let in, at the most.
+pub const JOIN_TRIES_MAX: u64 = 10;
+
+/// How long between two tries.
+pub const JOIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often the healing looks whether it is done.
 pub const HEAL_LOOK: Duration = Duration::from_millis(100);

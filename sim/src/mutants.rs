@@ -56,6 +56,16 @@ pub const MUTANTS: &[Mutant] = &[
     nodes("task-runs-again", "a task that runs on record and has no container is made again"),
     nodes("task-runs-unasked", "a task is made before its start is agreed"),
     nodes("cell-trusts-old-state", "a cell begins with what its disk held, however old"),
+    replicas(
+        "disk-unchecked",
+        "whoever is at a member's address answers for it, whatever its disk",
+    ),
+    replicas("disks-by-name", "an emptied disk is given the identity that it had"),
+    replicas(
+        "founds-beside-a-cluster",
+        "a first member with an empty disk founds a second cluster",
+    ),
+    replicas("checksum-ignored", "what is read off a disk is taken as it is"),
     replicas("vote-unsynced", "a vote is given before it is synced"),
     replicas("append-unsynced", "an append is acknowledged before it is synced"),
     replicas("truncate-in-memory-only", "what a follower drops of its log stays on its disk"),

@@ -127,7 +127,7 @@ impl Scale {
         }
         let mark = self.mark();
         self.wait("a leader", || self.leads().is_some()).await;
-        let learners = (voters + 1..=members).map(|id| (id, address(id))).collect();
+        let learners = (voters + 1..=members).map(|id| (id, address(id).address)).collect();
         let added = self.at_leader(|replica| async move { replica.add_learners(learners).await });
         added.await.expect("there is a leader").expect("it can add them");
         self.wait("all cells", || self.state().cells().count() as u64 == members).await;
@@ -363,7 +363,8 @@ impl Scale {
 
 /// What the others know of a node.
 fn address(id: NodeId) -> Node {
-    Node { name: format!("node-{id}"), address: format!("10.{}.{}.1:1", id / 256, id % 256) }
+    let address = format!("10.{}.{}.1:1", id / 256, id % 256);
+    Node { name: format!("node-{id}"), address, ..Node::default() }
 }
 
 #[cfg(test)]

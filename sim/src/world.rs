@@ -10,6 +10,7 @@ mod machine;
 mod mix;
 mod nemesis;
 mod node;
+mod operator;
 mod peers;
 mod surroundings;
 mod workload;
@@ -211,6 +212,8 @@ impl World {
             lives: 0,
             life: None,
             retired: false,
+            forgot: false,
+            rotten: None,
         };
         if self.sabotage == Some(Sabotage::LyingDisks) {
             node.disk.lie();

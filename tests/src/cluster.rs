@@ -115,8 +115,7 @@ impl Cluster {
         let status = eventually("gavel dev stops", READY_MAX, || {
             dev.try_wait().ok().flatten().ok_or_else(|| "it runs".to_owned())
         });
-        let said = fs::read_to_string(self.host.dir().join("dev.out")).unwrap_or_default();
-        assert!(status.success(), "{status}: {said}");
+        assert!(status.success(), "{status}: {}", self.said());
     }
 
     /// SIGKILL for `gavel dev` and all nodes at once, as when a machine loses its power but for
@@ -184,6 +183,12 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.host.dir().join("gavel-data")
+    }
+
+    /// What `gavel dev` has said so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.host.dir().join("dev.out")).unwrap_or_default()
     }
 
     /// A client command, not started yet.

@@ -6,7 +6,8 @@
 //! - [`cell`] makes the containers here match the records that name them;
 //! - [`contract`] is what the containers of every world promise;
 //! - [`callbacks`] tells clients that their tasks have ended;
-//! - [`requests`] is what people and programs ask;
+//! - [`requests`] is what people and programs ask, [`members`] what operators ask of who takes
+//!   part;
 //! - [`soft`] is what nodes tell each other beside the log.
 //!
 //! Deliberately absent: tokio's clock, RocksDB, tarpc, HTTP, Linux. Time and tasks come from the
@@ -17,6 +18,7 @@ pub mod cell;
 pub mod contract;
 pub mod leader;
 pub mod limits;
+pub mod members;
 pub mod node;
 pub mod requests;
 pub mod soft;

@@ -9,6 +9,9 @@ use model::Millis;
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a heartbeat or a question to the leader may take.
 pub const SOFT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a change of the members may take at the leader: two steps of a joint change, each
+/// within an election's time.
+pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two turns at the least, so that a flood of changes shares turns.
 pub const TURN_PAUSE: Duration = Duration::from_millis(5);
 /// Between two turns at the most: the safety net, as Diego's convergence of 30 s.

@@ -89,16 +89,21 @@ impl<W: World> Agent<W> {
     }
 
     /// Answers another node's soft message.
-    #[must_use]
-    pub fn answer(&self, message: &[u8]) -> Vec<u8> {
+    pub async fn answer(&self, message: &[u8]) -> Vec<u8> {
         match Message::decode(message) {
+            Some(Message::ChangeMembers(change)) => {
+                Answer::MembersChanged(self.change_members_here(change).await).encode()
+            }
             Some(message) => self.answer_here(message).encode(),
             None => Answer::Malformed.encode(),
         }
     }
 
+    /// What is answered at once.
     pub(crate) fn answer_here(&self, message: Message) -> Answer {
         match message {
+            // Takes its time, and nobody asks it of himself so.
+            Message::ChangeMembers(_) => Answer::Malformed,
             Message::Sighting(cell_id) => {
                 self.hear(cell_id);
                 Answer::Heard

@@ -5,6 +5,8 @@ use model::{CellId, ProcessGuid, TaskGuid};
 use plan::report::Wait;
 use serde::{Deserialize, Serialize};
 
+use crate::members::{MemberChange, MemberChangeError};
+
 /// A message, most often to the leader. Append-only: it is part of the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -19,6 +21,8 @@ pub enum Message {
     /// Hand leadership to this voter. The answer only says that it was heard: whether the other
     /// takes it shows in who leads.
     TransferLeadership(u64),
+    /// Change the members.
+    ChangeMembers(MemberChange),
 }
 
 /// An answer. Append-only.
@@ -30,6 +34,8 @@ pub enum Answer {
     /// The message could not be read.
     Malformed,
     Applied(Progress),
+    /// The member concerned, or why nothing was changed.
+    MembersChanged(Result<u64, MemberChangeError>),
 }
 
 /// How far a node has come.

@@ -77,6 +77,19 @@ pub enum Role {
     Learner,
 }
 
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberChange {
+    /// The node that waits at this `HOST:PORT` is let in, to follow and not to vote.
+    Join(String),
+    /// A member that does not run any more is taken off the record, for good.
+    Leave(u64),
+    /// A member votes from now on.
+    Promote(u64),
+    /// A member follows from now on, and does not vote.
+    Demote(u64),
+}
+
 /// The cluster as the answering node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
@@ -198,6 +211,8 @@ pub trait Admin {
     async fn wait_applied(index: u64) -> Result<u64, Error>;
     async fn cluster_status() -> Result<ClusterStatus, Error>;
     async fn transfer_leadership(to: u64) -> Result<(), Error>;
+    /// Returns the number of the member concerned once the change is agreed.
+    async fn change_members(change: MemberChange) -> Result<u64, Error>;
     /// Where the answering cell's host ports are reached.
     async fn external_address() -> Result<Ipv4Addr, Error>;
 }

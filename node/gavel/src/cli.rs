@@ -233,7 +233,7 @@ async fn ask(command: There, caller: Caller) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse_endpoint(text: &str) -> Result<String, String> {
+pub(crate) fn parse_endpoint(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
     match port.map(str::parse::<u16>) {
         Some(Ok(1..)) => Ok(text.to_owned()),

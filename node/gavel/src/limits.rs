@@ -10,6 +10,8 @@ pub(crate) const START_TIMEOUT_DEFAULT: &str = "60s";
 /// How long `evacuate` gives a cell where `--timeout` is not given. Diego: the rep's
 /// `evacuation_timeout`, 600 s.
 pub(crate) const EVACUATION_TIMEOUT_DEFAULT: Duration = Duration::from_mins(10);
+/// How long `cluster replace` waits for the node to be started where `--timeout` is not given.
+pub(crate) const REPLACE_TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 /// A node that does not answer the question whether it is there in this time is passed over.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The first pause before a request is tried again, and the longest.

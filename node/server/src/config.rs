@@ -8,6 +8,7 @@ use container::container::{DiskEnforcement, DiskScope};
 use model::Millis;
 use model::egress::{IcmpInfo, PortRange};
 use plan::Settings;
+use replica::limits::GIVEN_ID_MAX;
 use serde::{Deserialize, Serialize};
 
 /// A node's configuration. Unknown keys are refused, so that a misspelt one is not silently the
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The Raft id, unique in the cluster, never reused.
+    /// The member that the node is of a new cluster, from 1 to
+    /// [`replica::limits::GIVEN_ID_MAX`]; who joins later is given a number by the cluster.
     pub node_id: u64,
     /// The cell's id, and the node's name in every table.
     pub name: String,
@@ -27,7 +29,7 @@ pub struct Config {
     /// Everything the node keeps: RocksDB, images, containers.
     pub data_dir: PathBuf,
     /// The members of a new cluster, the same on every node. Once the cluster runs, its own
-    /// record of its members counts.
+    /// record of its members counts, and these are whom a new node asks for it.
     pub members: Vec<MemberConfig>,
     #[serde(default)]
     pub cell: CellConfig,
@@ -251,8 +253,17 @@ pub enum ConfigError {
     Parse { path: PathBuf, error: Box<toml::de::Error> },
     #[error("cell.network.{reason}")]
     Network { reason: String },
-    #[error("members does not name this node, {node_id}")]
-    NotAMember { node_id: u64 },
+    #[error("members names nobody; a new node needs at least one whom it can ask")]
+    NoMembers,
+    #[error("node_id {node_id} is not from 1 to {}", replica::limits::GIVEN_ID_MAX)]
+    NodeId { node_id: u64 },
+    #[error("members names two of node_id {node_id} or of the name {name}")]
+    Twice { node_id: u64, name: String },
+    #[error(
+        "members says that node_id {node_id} is {theirs}, and this node is {mine}; one of the two \
+         files is another node's"
+    )]
+    Another { node_id: u64, theirs: String, mine: String },
     #[error("[tls] names some of ca, cert and key: it takes all three, or none")]
     TlsIncomplete,
     #[error("[tls] names certificates and says insecure = true: one of both")]
@@ -280,8 +291,28 @@ impl Config {
     ///
     /// [`ConfigError`] when the parts contradict one another.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.members.iter().all(|member| member.node_id != self.node_id) {
-            return Err(ConfigError::NotAMember { node_id: self.node_id });
+        let node_id = self.node_id;
+        if self.members.is_empty() {
+            return Err(ConfigError::NoMembers);
+        }
+        let ids = self.members.iter().map(|member| member.node_id);
+        for node_id in ids.chain([node_id]) {
+            if !(1..=GIVEN_ID_MAX).contains(&node_id) {
+                return Err(ConfigError::NodeId { node_id });
+            }
+        }
+        for (number, member) in self.members.iter().enumerate() {
+            let is_same =
+                |other: &MemberConfig| other.node_id == member.node_id || other.name == member.name;
+            if self.members[..number].iter().any(is_same) {
+                let MemberConfig { node_id, name, .. } = member.clone();
+                return Err(ConfigError::Twice { node_id, name });
+            }
+        }
+        let me = self.members.iter().find(|member| member.node_id == node_id);
+        if let Some(theirs) = me.map(|me| &me.name).filter(|name| **name != self.name) {
+            let (theirs, mine) = (theirs.clone(), self.name.clone());
+            return Err(ConfigError::Another { node_id, theirs, mine });
         }
         let tls = &self.tls;
         let named = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
@@ -303,26 +334,61 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use expect_test::{Expect, expect};
+
     use super::*;
 
-    fn check(tls: &str) -> Result<(), String> {
+    /// A file of node 1, `a`, with these members and this [tls].
+    fn config(members: &[(u64, &str)], tls: &str) -> Config {
+        let members: String = members
+            .iter()
+            .map(|(node_id, name)| {
+                format!("[[members]]\nnode_id = {node_id}\nname = \"{name}\"\naddress = \"h:1\"\n")
+            })
+            .collect();
+        let members = if members.is_empty() { "members = []\n".to_owned() } else { members };
         let text = format!(
-            "node_id = 1\nname = \"a\"\nlisten = \"127.0.0.1:1\"\ndata_dir = \"/d\"\n\
-             [[members]]\nnode_id = 1\nname = \"a\"\naddress = \"127.0.0.1:1\"\n[tls]\n{tls}"
+            "node_id = 1\nname = \"a\"\nlisten = \"127.0.0.1:1\"\ndata_dir = \"/d\"\n{members}\
+             [tls]\n{tls}"
         );
-        let config: Config = toml::from_str(&text).unwrap();
-        config.check().map_err(|error| error.to_string())
+        toml::from_str(&text).unwrap()
+    }
+
+    fn check(members: &[(u64, &str)], wrong: Expect) {
+        let checked = config(members, "").check();
+        wrong.assert_eq(&checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned()));
+    }
+
+    #[test]
+    fn members_that_contradict_each_other_are_refused() {
+        check(&[(1, "a"), (2, "b")], expect!["fine"]);
+        check(&[(2, "b"), (3, "c")], expect!["fine"]);
+        check(&[], expect!["members names nobody; a new node needs at least one whom it can ask"]);
+        check(&[(1, "a"), (0, "b")], expect!["node_id 0 is not from 1 to 9999"]);
+        check(&[(1, "a"), (10_000, "b")], expect!["node_id 10000 is not from 1 to 9999"]);
+        check(&[(1, "a"), (1, "b")], expect!["members names two of node_id 1 or of the name b"]);
+        check(&[(1, "a"), (2, "a")], expect!["members names two of node_id 2 or of the name a"]);
+        check(
+            &[(1, "b"), (2, "a")],
+            expect![
+                "members says that node_id 1 is b, and this node is a; one of the two files is another node's"
+            ],
+        );
+    }
+
+    fn check_tls(tls: &str) -> Result<(), String> {
+        config(&[(1, "a")], tls).check().map_err(|error| error.to_string())
     }
 
     #[test]
     fn tls_is_whole_or_absent() {
         let all = "ca = \"a\"\ncert = \"b\"\nkey = \"c\"\n";
-        assert_eq!(check(""), Ok(()));
-        assert_eq!(check("insecure = true"), Ok(()));
-        assert_eq!(check(all), Ok(()));
+        assert_eq!(check_tls(""), Ok(()));
+        assert_eq!(check_tls("insecure = true"), Ok(()));
+        assert_eq!(check_tls(all), Ok(()));
         let incomplete = "[tls] names some of ca, cert and key: it takes all three, or none";
-        assert_eq!(check("ca = \"a\""), Err(incomplete.to_owned()));
-        let both = check(&format!("{all}insecure = true")).unwrap_err();
+        assert_eq!(check_tls("ca = \"a\""), Err(incomplete.to_owned()));
+        let both = check_tls(&format!("{all}insecure = true")).unwrap_err();
         assert_eq!(both, "[tls] names certificates and says insecure = true: one of both");
     }
 }

@@ -9,20 +9,20 @@ use agent::Agent;
 use api::tls::TlsError;
 use container::container::Shim;
 use model::{Cell, CellHealth, Command};
-use replica::{Node, Replica};
+use replica::newcomer::Entrance;
+use replica::{Newcomer, Node, NodeId, Replica};
 use rocks::RocksDisk;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::callbacks::Callbacks;
 use crate::capacity;
 use crate::config::{Config, ConfigError};
 use crate::containers::{LinuxContainers, mounts};
+use crate::door::Door;
 use crate::egress;
-use crate::faces::admin::AdminFace;
-use crate::faces::attach::AttachFace;
 use crate::faces::dns;
-use crate::listener::{self, Faces};
+use crate::listener;
 use crate::peers::TcpPeers;
 use crate::security::{Security, is_private};
 use crate::sessions::{Sessions, end_leftovers};
@@ -82,6 +82,22 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .container_networks;
     // The disk's lock comes first: it keeps a second process away from this node's containers.
     let disk = Arc::new(RocksDisk::open(&data_dir.join("raft"))?);
+    let mut signals = Signals::catch()?;
+    let peers = Arc::new(TcpPeers::new(Arc::clone(&security)));
+    let given =
+        replica::Config { name: config.name.clone(), ..replica::Config::new(config.node_id) };
+    let newcomer =
+        Newcomer::open(&given, members(&config), Arc::clone(&disk), Arc::clone(&peers)).await?;
+    let door = Door::to(newcomer.clone());
+    let accepting = tokio::spawn(listener::accept(listener, Arc::clone(&security), door.clone()));
+    let entrance = tokio::select! {
+        entrance = newcomer.introduce() => entrance?,
+        signal = signals.next() => {
+            tracing::info!(signal, "the node ends, before it was a member");
+            return Ok(());
+        }
+    };
+    drop(newcomer);
     let containers = LinuxContainers::open(&config, &data_dir, Shim::default())
         .await
         .map_err(|error| Error::Containers(error.to_string()))?;
@@ -91,30 +107,24 @@ pub async fn run(config: Config) -> Result<(), Error> {
         error,
     })?;
     let capacity = capacity::of_machine(&config.cell, &data_dir).map_err(Error::Capacity)?;
-    let replica_config = replica::Config::new(config.node_id);
-    let replica =
-        Replica::start(&replica_config, disk, Arc::new(TcpPeers::new(Arc::clone(&security))))
-            .await?;
-    replica.initialize(members(&config)).await?;
+    let replica_config = replica::Config { id: entrance.id(), ..given };
+    let replica = Replica::start(&replica_config, disk, peers).await?;
+    if let Entrance::Founder(_, members) = entrance {
+        replica.initialize(members).await?;
+    }
     let callbacks = Callbacks::new().map_err(Error::HttpClient)?;
     let sessions = Sessions::new(containers.runtime().clone());
-    let accepting = Arc::clone(&security);
     let world = RealWorld { containers, planning: config.planning, callbacks, sessions, security };
-    let agent = Agent::start(cell(&config, capacity), replica, world);
+    let agent = Agent::start(cell(&config, replica.id(), capacity), replica, world);
+    door.admit(agent.clone(), config.cell.allow_ssh);
     tracing::info!(
-        node_id = config.node_id,
+        node_id = agent.replica().id(),
         name = config.name,
         listen = config.listen,
         data_dir = %data_dir.display(),
         "the node has started"
     );
     tokio::spawn(end_leftovers(agent.world().containers.runtime()));
-    let faces = Faces {
-        admin: AdminFace::new(agent.clone()),
-        attach: AttachFace::new(agent.clone(), config.cell.allow_ssh),
-        agent: agent.clone(),
-    };
-    let accepting = tokio::spawn(listener::accept(listener, accepting, faces));
     let naming = tokio::spawn(dns::serve(
         names,
         subnet.into(),
@@ -122,7 +132,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dns::Records::new(agent.clone(), container_networks),
     ));
     let initialising = tokio::spawn(initialise(agent.clone()));
-    let ended = until_the_end(&agent).await;
+    let ended = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "the node ends");
+            Ok(())
+        }
+        // A node without its disk promises nothing.
+        reason = agent.replica().stopped() => Err(Error::ReplicaStopped(reason)),
+    };
     initialising.abort();
     accepting.abort();
     naming.abort();
@@ -166,30 +183,40 @@ async fn initialise(agent: NodeAgent) {
     }
 }
 
-async fn until_the_end(agent: &NodeAgent) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: the node ends"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: the node ends"),
-        // A node without its disk promises nothing.
-        reason = agent.replica().stopped() => return Err(Error::ReplicaStopped(reason)),
+/// What asks a node to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, Error> {
+        let catch = |kind| signal(kind).map_err(Error::Signals);
+        let terminate = catch(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: catch(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn members(config: &Config) -> BTreeMap<u64, Node> {
     let node = |member: &crate::config::MemberConfig| Node {
         name: member.name.clone(),
         address: member.address.clone(),
+        ..Node::default()
     };
     config.members.iter().map(|member| (member.node_id, node(member))).collect()
 }
 
-fn cell(config: &Config, capacity: model::Capacity) -> Cell {
+fn cell(config: &Config, node_id: NodeId, capacity: model::Capacity) -> Cell {
     Cell {
         cell_id: config.name.as_str().into(),
-        node_id: config.node_id,
+        node_id,
         address: config.cell.external_address,
         zone: config.cell.zone.as_str().into(),
         capacity,

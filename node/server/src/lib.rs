@@ -2,7 +2,8 @@
 //!
 //! - [`config`] is what the operator says;
 //! - [`driver`] starts a node and ends it;
-//! - [`listener`] accepts connections and hands them to [`faces`] or to [`peers`];
+//! - [`listener`] accepts connections and hands them through the [`door`] to whoever answers:
+//!   [`faces`], the replica, or the newcomer that it is before;
 //! - [`peers`] carries Raft's messages between nodes;
 //! - `egress` is what containers may reach;
 //! - `names` is what names inside the cluster mean;
@@ -16,6 +17,7 @@ mod callbacks;
 mod capacity;
 pub mod config;
 pub mod containers;
+mod door;
 mod driver;
 mod egress;
 mod faces;

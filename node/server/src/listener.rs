@@ -9,31 +9,20 @@ use std::task::Poll;
 use api::wire::{ADMIN_GREETING, ATTACH_GREETING, RAFT_GREETING, Stream};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use replica::peers::{PeerRequest, PeerResponse};
-use replica::wire::Blob;
+use replica::peers::{Envelope, PeerResponse};
 use tarpc::server::{BaseChannel, Channel};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::door::{Door, Host};
 use crate::faces::admin::AdminFace;
-use crate::faces::attach::AttachFace;
 use crate::limits::{CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX};
 use crate::peers::{frame, framed, unframe};
 use crate::security::{Security, SharedSecurity};
-use crate::world::NodeAgent;
-
-/// Who serves what comes in.
-#[derive(Clone, Debug)]
-pub(crate) struct Faces {
-    pub(crate) admin: AdminFace,
-    pub(crate) attach: AttachFace,
-    /// Raft's messages are its own.
-    pub(crate) agent: NodeAgent,
-}
 
 /// Accepts until the task is dropped. A flood of connections waits in the kernel's queue.
-pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, faces: Faces) {
+pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, door: Door) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit =
@@ -47,9 +36,9 @@ pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, face
                 continue;
             }
         };
-        let (security, faces) = (Arc::clone(&security), faces.clone());
+        let (security, door) = (Arc::clone(&security), door.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, from, &security, faces).await {
+            if let Err(error) = serve(stream, from, &security, door).await {
                 tracing::debug!(%from, %error, "a connection ended");
             }
             drop(permit);
@@ -61,7 +50,7 @@ async fn serve(
     stream: TcpStream,
     from: SocketAddr,
     security: &Security,
-    faces: Faces,
+    door: Door,
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     api::wire::keep_alive(&stream)?;
@@ -69,19 +58,25 @@ async fn serve(
     let mut greeting = [0; 8];
     tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await??;
     match greeting {
-        ADMIN_GREETING => serve_admin(stream, faces.admin).await,
         RAFT_GREETING if !caller.may_be_node => {
             let reason = "its certificate is a client's, and it speaks as a node";
-            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason));
+            Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason))
         }
-        RAFT_GREETING => return serve_peer(stream, faces.agent).await,
-        ATTACH_GREETING => return faces.attach.serve(stream, caller).await,
+        RAFT_GREETING => serve_peer(stream, door).await,
+        ADMIN_GREETING | ATTACH_GREETING => match door.host() {
+            Host::Member(faces) if greeting == ADMIN_GREETING => {
+                serve_admin(stream, faces.admin).await;
+                Ok(())
+            }
+            Host::Member(faces) => faces.attach.serve(stream, caller).await,
+            // Closed at once, so that the client asks another node.
+            Host::Newcomer(_) => Err(std::io::Error::other("this node is no member yet")),
+        },
         _ => {
             let reason = "it speaks none of a node's protocols, of this version";
-            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason));
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, reason))
         }
     }
-    Ok(())
 }
 
 async fn serve_admin(stream: Stream, face: AdminFace) {
@@ -97,7 +92,7 @@ async fn serve_admin(stream: Stream, face: AdminFace) {
 }
 
 /// Answers another node's calls: begun in the order they came, answered as they are done.
-async fn serve_peer(stream: Stream, agent: NodeAgent) -> std::io::Result<()> {
+async fn serve_peer(stream: Stream, door: Door) -> std::io::Result<()> {
     let (mut sink, mut stream) = framed(stream).split();
     let (answers, mut queue) = mpsc::channel::<Bytes>(PEER_CALLS_MAX);
     let sender = tokio::spawn(async move {
@@ -114,11 +109,12 @@ async fn serve_peer(stream: Stream, agent: NodeAgent) -> std::io::Result<()> {
             |reason: String| std::io::Error::new(std::io::ErrorKind::InvalidData, reason);
         let (number, bytes) =
             unframe(received?).ok_or_else(|| malformed("a call without a number".to_owned()))?;
-        let request = PeerRequest::decode(&bytes).map_err(|error| malformed(error.to_string()))?;
+        let envelope = Envelope::decode(&bytes).map_err(|error| malformed(error.to_string()))?;
         // Room for the answer first: a peer that reads no answers gets no more calls in.
         let Ok(room) = answers.clone().reserve_owned().await else { break };
-        let agent = agent.clone();
-        let mut answering = Box::pin(async move { answer(&agent, request).await });
+        let host = door.host();
+        let mut answering: Pin<Box<dyn Future<Output = PeerResponse> + Send>> =
+            Box::pin(async move { host.answer(envelope).await });
         match poll_once(answering.as_mut()).await {
             Some(response) => drop(room.send(frame(number, &response.encode()))),
             None => {
@@ -133,16 +129,8 @@ async fn serve_peer(stream: Stream, agent: NodeAgent) -> std::io::Result<()> {
     sender.await.map_err(std::io::Error::other)?
 }
 
-async fn answer(agent: &NodeAgent, request: PeerRequest) -> PeerResponse {
-    if let PeerRequest::Soft(message) = request {
-        PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
-    } else {
-        agent.replica().handle(request).await
-    }
-}
-
 /// Begins a future, so that what it does first happens now and in order.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) -> Option<F::Output> {
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => Poll::Ready(None),

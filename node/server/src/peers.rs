@@ -9,7 +9,7 @@ use api::wire::{Dialer, RAFT_GREETING, Stream};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use replica::peers::{PeerError, PeerRequest, PeerResponse, Peers};
+use replica::peers::{Envelope, PeerError, PeerResponse, Peers};
 use replica::{Node, NodeId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -35,7 +35,7 @@ struct Link {
 
 #[derive(Debug)]
 struct Call {
-    request: Vec<u8>,
+    envelope: Vec<u8>,
     answer: oneshot::Sender<Result<Bytes, Failure>>,
 }
 
@@ -51,11 +51,11 @@ impl Peers for TcpPeers {
         &self,
         target: NodeId,
         node: &Node,
-        request: PeerRequest,
+        envelope: Envelope,
         timeout: Duration,
     ) -> Result<PeerResponse, PeerError> {
         let (answer, answered) = oneshot::channel();
-        let call = Call { request: request.encode(), answer };
+        let call = Call { envelope: envelope.encode(), answer };
         let fail = |failure| match failure {
             Failure::Unreachable(reason) => PeerError::Unreachable { target, reason },
             Failure::Lost(reason) => PeerError::Lost { target, reason },
@@ -144,7 +144,7 @@ async fn send_calls(
     let mut number = 0;
     while let Some(call) = queue.recv().await {
         number += 1;
-        let frame = frame(number, &call.request);
+        let frame = frame(number, &call.envelope);
         {
             let mut waiting = waiting.lock().expect("no holder of the lock panics");
             // Callers that gave up leave their numbers behind.

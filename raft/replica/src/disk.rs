@@ -26,6 +26,8 @@ pub enum Meta {
     /// The members as of the applied entry. By itself, because of a thousand members there is much
     /// to say, and it seldom changes.
     Membership = 5,
+    /// Whose disk it is.
+    Identity = 6,
 }
 
 /// One change within a [`Batch`].

@@ -5,6 +5,8 @@
 
 use std::io;
 
+use model::mutant;
+
 /// What the checksum, the version and the length of a frame take.
 const HEAD: usize = 5;
 
@@ -29,7 +31,7 @@ pub(crate) fn open<'a>(
     };
     let stored = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
     let found = head[4];
-    if stored != checksum(key, found, body) {
+    if stored != checksum(key, found, body) && !mutant!("checksum-ignored") {
         return Err(damaged(format!("{what} does not match its checksum: the disk is damaged")));
     }
     if found != version {

@@ -15,12 +15,21 @@ pub fn entry_id(record: &LogRecord) -> io::Result<LogId> {
     Ok(entry.log_id)
 }
 
-/// The last entry that the stored rows contain, from the value of [`Meta::Applied`].
+/// What the stored rows amount to, from the value of [`Meta::Applied`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The last entry in them.
+    pub log_id: Option<LogId>,
+    /// Which generation of rows is the current one.
+    pub generation: u64,
+}
+
+/// The value of [`Meta::Applied`].
 ///
 /// # Errors
 /// The bytes are damaged.
-pub fn applied(bytes: &[u8]) -> io::Result<Option<LogId>> {
-    let applied: wire::Applied =
+pub fn applied(bytes: &[u8]) -> io::Result<Applied> {
+    let wire::Applied { log_id, generation } =
         wire::from_disk("the applied log id", &[Meta::Applied as u8], bytes)?;
-    Ok(applied.log_id)
+    Ok(Applied { log_id, generation })
 }

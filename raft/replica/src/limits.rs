@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::wire::NodeId;
+
 /// Between two heartbeats of a leader, in milliseconds. openraft also gives an idle append this
 /// long to be answered, so it must cover a round trip and a disk sync with room to spare.
 pub const HEARTBEAT_MS: u64 = 200;
@@ -83,6 +85,20 @@ pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a change of leader that was asked for may take.
 pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a node that is asked who it is may take to answer.
+pub const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Between two rounds of a newcomer's questions, at first: a new cluster's nodes start together.
+/// It doubles from round to round.
+pub const INTRODUCE_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// And at the most: a machine may wait for days to be let in.
+pub const INTRODUCE_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// The highest number that an operator may give a member of a new cluster. Higher ones are given
+/// by the cluster to those who join, none of them twice.
+pub const GIVEN_ID_MAX: NodeId = 9_999;
 
 /// Between two tries to reach a leader, unless news of one comes earlier.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(25);

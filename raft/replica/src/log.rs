@@ -164,6 +164,7 @@ fn meta_name(meta: Meta) -> &'static str {
         Meta::Purged => "the purged log id",
         Meta::Applied => "the applied log id",
         Meta::Membership => "the membership",
+        Meta::Identity => "the disk's identity",
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::type_config::TypeConfigExt;
@@ -11,7 +12,8 @@ use openraft::{AsyncRuntime, ChangeMembers};
 
 use crate::disk::Disk;
 use crate::limits;
-use crate::peers::Peers;
+use crate::network::ask_who;
+use crate::peers::{Introduced, Introduction, Peers};
 use crate::raft::Types;
 use crate::replica::{Replica, time_left};
 use crate::wire::{Node, NodeId};
@@ -25,6 +27,14 @@ pub enum ChangeError {
         /// Who does, if known.
         leader: Option<NodeId>,
     },
+    /// Nothing changed: nobody waits to be let in where somebody should.
+    #[error("nobody waits at {address}: {reason}")]
+    NobodyThere {
+        /// Where.
+        address: String,
+        /// What went wrong there.
+        reason: String,
+    },
     /// Nothing changed: the change is not possible now.
     #[error("the members cannot be changed so: {0}")]
     Refused(String),
@@ -34,26 +44,98 @@ pub enum ChangeError {
 }
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
-    /// Adds many nodes that do not vote, as one change, and waits for none of them.
+    /// Lets a node in that waits for it at `address`, to follow and not to vote, as a member whose
+    /// number nobody ever had. Returns the number once the change is agreed.
     ///
     /// # Errors
-    /// [`ChangeError`].
-    pub async fn add_learners(&self, nodes: BTreeMap<NodeId, Node>) -> Result<(), ChangeError> {
-        changed(self.raft().change_membership(ChangeMembers::AddNodes(nodes), true).await)
+    /// See [`ChangeError`]; also refused where a member answers, or one that was a member before.
+    pub async fn join(&self, address: &str) -> Result<NodeId, ChangeError> {
+        // As no index is given to two entries, no number is given to two members: letting one in
+        // takes an entry.
+        let index = self.metrics().borrow_watched().last_log_index.unwrap_or_default();
+        let id = limits::GIVEN_ID_MAX + 1 + index;
+        self.add_learner(id, address, false).await.map(|()| id)
     }
 
-    /// Adds a member that follows and does not vote. Returns when the change is agreed; with
-    /// `caught_up`, when the newcomer's log is about as long as the leader's.
+    /// Adds the node that waits at `address` as member `id`, which nobody ever was, to follow and
+    /// not to vote. Returns when the change is agreed; with `caught_up`, when the newcomer's log is
+    /// about as long as the leader's.
     ///
     /// # Errors
-    /// See [`ChangeError`].
+    /// See [`Replica::join`].
     pub async fn add_learner(
         &self,
         id: NodeId,
-        node: Node,
+        address: &str,
         caught_up: bool,
     ) -> Result<(), ChangeError> {
-        changed(self.raft().add_learner(id, node, caught_up).await)
+        let node = self.meet(id, address).await?;
+        changed(self.raft().add_learner(id, node.clone(), caught_up).await)?;
+        self.is_member(id, &node)
+    }
+
+    /// The same for many at once, as one change. Waits for none of them.
+    ///
+    /// # Errors
+    /// See [`Replica::join`].
+    pub async fn add_learners(
+        &self,
+        addresses: BTreeMap<NodeId, String>,
+    ) -> Result<(), ChangeError> {
+        let met = addresses.iter().map(async |(id, address)| {
+            let node = self.meet(*id, address).await?;
+            Ok((*id, node))
+        });
+        let nodes: BTreeMap<NodeId, Node> = try_join_all(met).await?.into_iter().collect();
+        changed(self.raft().change_membership(ChangeMembers::AddNodes(nodes), true).await)
+    }
+
+    /// Learns the name and the disk of a node that is to be member `id`.
+    async fn meet(&self, id: NodeId, address: &str) -> Result<Node, ChangeError> {
+        let refused = |reason: String| Err(ChangeError::Refused(reason));
+        if let Some(leader) = self.metrics().borrow_watched().current_leader
+            && leader != self.id()
+        {
+            return Err(ChangeError::NotLeader { leader: Some(leader) });
+        }
+        let unmet = Node { address: address.to_owned(), ..Node::default() };
+        let me =
+            Introduction { node: self.id(), name: self.name().to_owned(), disk: self.disk_id() };
+        let introduced = match ask_who::<RT, P>(self.peers(), id, &unmet, me).await {
+            Ok(introduced) => introduced,
+            Err(error) => {
+                let reason = error.to_string();
+                return Err(ChangeError::NobodyThere { address: address.to_owned(), reason });
+            }
+        };
+        let Introduced { name, disk, newcomer, node: theirs, .. } = introduced;
+        let node = Node { name, disk, ..unmet };
+        if newcomer.is_none() && self.node(id).as_ref() != Some(&node) {
+            return refused(format!(
+                "{} at {address} is, or was, member {theirs}; only one whose disk holds nothing \
+                 can be let in",
+                node.name
+            ));
+        }
+        let namesake = {
+            let metrics = self.metrics();
+            let metrics = metrics.borrow_watched();
+            let mut others = metrics.membership_config.nodes();
+            others.find(|(other, it)| **other != id && it.name == node.name).map(|(id, _)| *id)
+        };
+        match namesake {
+            Some(member) => refused(format!("{} is the name of member {member}", node.name)),
+            None => Ok(node),
+        }
+    }
+
+    /// Whether a change brought in this very node, and not another under its number.
+    fn is_member(&self, id: NodeId, node: &Node) -> Result<(), ChangeError> {
+        match self.node(id) {
+            Some(known) if known.disk == node.disk => Ok(()),
+            Some(_) => Err(ChangeError::Refused(format!("another became member {id}"))),
+            None => Err(ChangeError::Unknown(format!("member {id} is not on record any more"))),
+        }
     }
 
     /// Lets learners vote.

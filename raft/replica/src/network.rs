@@ -25,8 +25,8 @@ use openraft::{AsyncRuntime, OptionalSend};
 
 use crate::limits;
 use crate::peers::{
-    AppendEntries, Appended, Ballot, PeerError, PeerRequest, PeerResponse, Peers, SnapshotReceived,
-    TransferLeader, TransferRefused,
+    Addressee, AppendEntries, Appended, Ballot, Envelope, Introduced, Introduction, PeerError,
+    PeerRequest, PeerResponse, Peers, SnapshotReceived, TransferLeader, TransferRefused,
 };
 use crate::raft::{self, Types, Vote};
 use crate::snapshot::{Chunks, SnapshotData};
@@ -82,7 +82,8 @@ impl<RT: AsyncRuntime, P: Peers> RaftNetworkFactory<Types<RT>> for Network<RT, P
     }
 }
 
-/// Calls a peer and gives up after `timeout`, whatever the transport does.
+/// Calls a peer, and nobody but the disk that is known as its own, and gives up after `timeout`,
+/// whatever the transport does.
 pub(crate) async fn call<RT: AsyncRuntime, P: Peers>(
     peers: &P,
     target: NodeId,
@@ -90,7 +91,36 @@ pub(crate) async fn call<RT: AsyncRuntime, P: Peers>(
     request: PeerRequest,
     timeout: Duration,
 ) -> std::result::Result<PeerResponse, PeerError> {
-    match RT::timeout(timeout, peers.call(target, node, request, timeout)).await {
+    let to = Some(Addressee { node: target, disk: node.disk });
+    deliver::<RT, P>(peers, target, node, Envelope { to, request }, timeout).await
+}
+
+/// Asks whoever is at an address who it is.
+pub(crate) async fn ask_who<RT: AsyncRuntime, P: Peers>(
+    peers: &P,
+    target: NodeId,
+    node: &Node,
+    me: Introduction,
+) -> std::result::Result<Introduced, PeerError> {
+    let envelope = Envelope { to: None, request: PeerRequest::Introduce(me) };
+    let timeout = limits::INTRODUCE_TIMEOUT;
+    let answer = deliver::<RT, P>(peers, target, node, envelope, timeout).await?;
+    let PeerResponse::Introduced(introduced) = answer else {
+        let reason = format!("it answered {answer:?} to the question who it is");
+        return Err(PeerError::Lost { target, reason });
+    };
+    Ok(introduced)
+}
+
+async fn deliver<RT: AsyncRuntime, P: Peers>(
+    peers: &P,
+    target: NodeId,
+    node: &Node,
+    envelope: Envelope,
+    timeout: Duration,
+) -> std::result::Result<PeerResponse, PeerError> {
+    match RT::timeout(timeout, peers.call(target, node, envelope, timeout)).await {
+        Ok(Ok(PeerResponse::NotHere(reason))) => Err(PeerError::Unreachable { target, reason }),
         Ok(answer) => answer,
         Err(_elapsed) => Err(PeerError::Lost {
             target,

@@ -1,16 +1,35 @@
 //! What one replica asks of another, as values with bytes of their own, and the one narrow trait
 //! that carries them.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::snapshot::SnapshotChunk;
-use crate::wire::{self, Blob, Entry, LogId, Node, NodeId, Vote};
+use crate::wire::{self, Blob, DiskId, Entry, LogId, Node, NodeId, Vote};
 
 /// The version of the bytes between replicas: the first byte of each message.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// A request, and for whom it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Nobody but this member opens it; none where it is not known yet who is there.
+    pub to: Option<Addressee>,
+    /// What is asked.
+    pub request: PeerRequest,
+}
+
+/// A member, and the disk that the sender knows it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addressee {
+    /// The member.
+    pub node: NodeId,
+    /// Its disk. Another one has forgotten what the member has promised.
+    pub disk: DiskId,
+}
 
 /// What a replica asks of another. Variants are numbered by their order: append only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +51,50 @@ pub enum PeerRequest {
     /// A message that is no affair of the replica's: its host answers it and never hands it to
     /// [`crate::Replica::handle`].
     Soft(Blob),
+    /// A disk that may be new says who it is, and asks who is there.
+    Introduce(Introduction),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// The number that its operator gave it, for a new cluster.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its disk.
+    pub disk: DiskId,
+}
+
+/// Who is there, and what it knows of the one who asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduced {
+    /// The member that it is, or the number that its operator gave it.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its disk.
+    pub disk: DiskId,
+    /// The first members of the cluster that it would found, if it is a newcomer: its disk holds
+    /// nothing that Raft promised.
+    pub newcomer: Option<BTreeSet<NodeId>>,
+    /// Who the one who asked is, by its record of the members.
+    pub you: Acquaintance,
+    /// Whether it leads, so that its record is the newest.
+    pub leads: bool,
+}
+
+/// Who somebody is, by a record of the members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acquaintance {
+    /// There is no record.
+    NoRecord,
+    /// This member.
+    Member(NodeId),
+    /// This member has the number or the name, and another disk.
+    AnotherDisk(NodeId),
+    /// Nobody.
+    Stranger,
 }
 
 /// The answer to a [`PeerRequest`], of the variant of the same name. Append only.
@@ -53,6 +116,10 @@ pub enum PeerResponse {
     Soft(Blob),
     /// To any: the replica cannot answer, because it has stopped.
     Failed(String),
+    /// To [`PeerRequest::Introduce`].
+    Introduced(Introduced),
+    /// To any: the one it was for is not here. Nobody looked at it.
+    NotHere(String),
 }
 
 /// Entries to append after `previous`.
@@ -176,7 +243,7 @@ pub enum PeerError {
 
 /// Carries requests to other replicas.
 pub trait Peers: Send + Sync + 'static {
-    /// Sends `request` to `target`, which is at `node`, and waits for its answer for no longer
+    /// Sends a request to `target`, which is at `node`, and waits for its answer for no longer
     /// than `timeout`. Requests of one caller to one target should arrive in the order of the
     /// calls; Raft bears it if they do not, at a price.
     ///
@@ -186,7 +253,7 @@ pub trait Peers: Send + Sync + 'static {
         &self,
         target: NodeId,
         node: &Node,
-        request: PeerRequest,
+        envelope: Envelope,
         timeout: Duration,
     ) -> impl Future<Output = Result<PeerResponse, PeerError>> + Send;
 }
@@ -196,21 +263,23 @@ pub trait Peers: Send + Sync + 'static {
 #[error("a peer's message cannot be read: {0}")]
 pub struct MalformedMessage(String);
 
-impl PeerRequest {
+impl Envelope {
     /// The bytes that travel.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
     }
 
-    /// The request of bytes that travelled.
+    /// The envelope of bytes that travelled.
     ///
     /// # Errors
-    /// The bytes are no request, or one of another version.
+    /// The bytes are no envelope, or one of another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
         decode(bytes)
     }
+}
 
+impl PeerRequest {
     /// What the request is called, for logs and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -223,6 +292,7 @@ impl PeerRequest {
             Self::Propose(_) => "propose",
             Self::ReadIndex => "read_index",
             Self::Soft(_) => "soft",
+            Self::Introduce(_) => "introduce",
         }
     }
 }

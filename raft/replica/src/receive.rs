@@ -12,16 +12,34 @@ use openraft::raft::{
 
 use crate::disk::Disk;
 use crate::peers::{
-    AppendEntries, Appended, Ballot, NotLeader, PeerRequest, PeerResponse, Peers, Proposed,
-    SnapshotChunk, SnapshotReceived, TransferLeader, TransferRefused, Voted,
+    Acquaintance, Addressee, AppendEntries, Appended, Ballot, Envelope, Introduced, Introduction,
+    NotLeader, PeerRequest, PeerResponse, Peers, Proposed, SnapshotChunk, SnapshotReceived,
+    TransferLeader, TransferRefused, Voted,
 };
 use crate::raft::{self, Types};
 use crate::replica::{Attempt, Replica};
 use crate::snapshot::{SnapshotData, Step};
 use crate::state::{Snapshot, remove_generation};
+use crate::wire::{Node, NodeId};
 use crate::{limits, wire};
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
+    /// What is in an envelope, if it is for this member and this disk. What is not gets the answer
+    /// that says so, from a host too that answers by itself what is in it.
+    ///
+    /// # Errors
+    /// The answer.
+    pub fn open(&self, envelope: Envelope) -> Result<PeerRequest, PeerResponse> {
+        let me = Addressee { node: self.id(), disk: self.disk_id() };
+        let Envelope { to, request } = envelope;
+        let is_for_anybody = matches!(request, PeerRequest::Introduce(_));
+        if to == Some(me) || is_for_anybody || mutant!("disk-unchecked") {
+            return Ok(request);
+        }
+        let Addressee { node, disk } = me;
+        Err(PeerResponse::NotHere(format!("here is member {node} with disk {disk}")))
+    }
+
     /// Answers a peer. Requests of one peer are best handled in the order they came; several may
     /// be handled at once. [`PeerRequest::Soft`] is the host's to answer.
     pub async fn handle(&self, request: PeerRequest) -> PeerResponse {
@@ -43,9 +61,34 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             PeerRequest::SnapshotChunk(chunk) => self.receive_snapshot(chunk).await,
             PeerRequest::Propose(proposal) => Ok(self.propose_for_peer(proposal).await),
             PeerRequest::ReadIndex => Ok(self.read_index_for_peer().await),
+            PeerRequest::Introduce(asker) => Ok(PeerResponse::Introduced(self.introduced(&asker))),
             PeerRequest::Soft(_) => Err("a soft message is not for the replica".to_owned()),
         };
         answer.unwrap_or_else(PeerResponse::Failed)
+    }
+
+    /// Who this is, and who the one who asks is by the record of the members.
+    fn introduced(&self, asker: &Introduction) -> Introduced {
+        let metrics = self.metrics();
+        let metrics = metrics.borrow_watched();
+        let members = &metrics.membership_config;
+        let by_disk = members.nodes().find(|(_, node)| node.disk == asker.disk);
+        let is_namesake = |id: NodeId, node: &Node| id == asker.node || node.name == asker.name;
+        let namesake = members.nodes().find(|(id, node)| is_namesake(**id, node));
+        let you = match (by_disk, namesake) {
+            (Some((id, _)), _) => Acquaintance::Member(*id),
+            (None, Some((id, _))) => Acquaintance::AnotherDisk(*id),
+            (None, None) if members.nodes().next().is_none() => Acquaintance::NoRecord,
+            (None, None) => Acquaintance::Stranger,
+        };
+        Introduced {
+            node: self.id(),
+            name: self.name().to_owned(),
+            disk: self.disk_id(),
+            newcomer: None,
+            you,
+            leads: metrics.current_leader == Some(self.id()),
+        }
     }
 
     async fn append(&self, append: AppendEntries) -> Result<PeerResponse, String> {
@@ -93,14 +136,14 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         if vote.partial_cmp(&mine).is_none_or(std::cmp::Ordering::is_lt) {
             return Ok(PeerResponse::Snapshot(SnapshotReceived::Installed(raft::wire_vote(&mine))));
         }
-        let step = self.from_disk(self.staging().accept(self.disk(), chunk)).await?;
+        let step = self.or_stop(self.staging().accept(self.disk(), chunk)).await?;
         Ok(PeerResponse::Snapshot(match step {
             Step::More => SnapshotReceived::More,
             Step::Refused(reason) => SnapshotReceived::Refused(reason),
             Step::Complete(snapshot) => {
                 let installed = self.install(vote, *snapshot).await?;
                 // What says that it is installed is as good as an answer to an append.
-                self.from_disk(self.log().synced().await).await?;
+                self.or_stop(self.log().synced().await).await?;
                 SnapshotReceived::Installed(raft::wire_vote(&installed))
             }
         }))
@@ -111,9 +154,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         let mine = self.raft().metrics().borrow_watched().vote;
         // A leader that has not heard how far this log is sends one that ends within it. Installing
         // it would take openraft's account of the log back to where it ends.
-        if vote == mine && self.from_disk(self.log_contains(&snapshot).await).await? {
+        if vote == mine && self.or_stop(self.log_contains(&snapshot).await).await? {
             if let SnapshotData::Staged { generation, .. } = snapshot.snapshot {
-                self.from_disk(self.disk().write(remove_generation(generation))).await?;
+                self.or_stop(self.disk().write(remove_generation(generation))).await?;
             }
             return Ok(mine);
         }
@@ -131,7 +174,7 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
 
     /// What the disk answered. After an error the replica stops: a node that went on without its
     /// disk would be counted on for what it can never have (the simulator's seed 55).
-    async fn from_disk<T>(&self, answer: io::Result<T>) -> Result<T, String> {
+    async fn or_stop<T>(&self, answer: io::Result<T>) -> Result<T, String> {
         match answer {
             Ok(value) => Ok(value),
             Err(error) if mutant!("failed-disk-goes-on") => Err(error.to_string()),

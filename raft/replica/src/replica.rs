@@ -17,6 +17,7 @@ use openraft::{AsyncRuntime, Instant, RaftMetrics, ReadPolicy, SnapshotPolicy};
 
 use crate::disk::Disk;
 use crate::events::{EventLog, Events};
+use crate::identity;
 use crate::limits;
 use crate::log::LogStore;
 use crate::memo::Memo;
@@ -25,13 +26,15 @@ use crate::peers::{PeerError, PeerRequest, PeerResponse, Peers, Proposed};
 use crate::raft::{Raft, Types};
 use crate::snapshot::Staging;
 use crate::state::{Published, Reading, StateStore};
-use crate::wire::{Blob, Node, NodeId};
+use crate::wire::{Blob, DiskId, Node, NodeId};
 
 /// What one replica is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// This member.
     pub id: NodeId,
+    /// Its name, unique in the cluster.
+    pub name: String,
     /// The name of the cluster, for logs.
     pub cluster: String,
     /// When to speak and when to lose patience.
@@ -77,6 +80,7 @@ impl Config {
     pub fn new(id: NodeId) -> Self {
         Self {
             id,
+            name: format!("node-{id}"),
             cluster: "gavel".to_owned(),
             timing: Timing::default(),
             snapshot_entries: limits::SNAPSHOT_ENTRIES,
@@ -124,15 +128,48 @@ fn millis(duration: Duration) -> u64 {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The disk failed, or what is on it cannot be right.
-    #[error("the replica's disk cannot be used: {0}")]
+    #[error(
+        "the replica's disk cannot be used: {0}; check the disk, and if it is lost let the cluster \
+         replace this member: gavel cluster replace NAME"
+    )]
     Disk(#[from] io::Error),
+    /// The disk was first used by a node of another name.
+    #[error("the disk is that of {theirs}, and this node is {mine}: give each its own directory")]
+    OfAnother {
+        /// Whose it is.
+        theirs: String,
+        /// Whose it is not.
+        mine: String,
+    },
+    /// The disk is another member's.
+    #[error("the disk is that of member {theirs}, and not of member {mine}")]
+    OfAnotherMember {
+        /// Whose it is.
+        theirs: NodeId,
+        /// Whose it is not.
+        mine: NodeId,
+    },
+    /// The cluster knows the node by another disk: it was emptied or exchanged, or two machines
+    /// have one name.
+    #[error(
+        "{name} is member {member} of its cluster with another disk than the one that is here: \
+         that disk was emptied or exchanged, or two machines have this name. A member without its \
+         votes and its log must not take part; if the disk is lost for good, let the cluster \
+         replace the member: gavel cluster replace {name}"
+    )]
+    Forgotten {
+        /// This node.
+        name: String,
+        /// The member that it was.
+        member: NodeId,
+    },
     /// The times or sizes contradict each other.
     #[error("the replica's configuration is not possible: {0}")]
     Config(#[from] openraft::ConfigError),
     /// Entries are gone that the state does not hold.
     #[error(
         "the log was purged through entry {purged} but the state has come only to {}: rows are \
-         missing from the disk; restore it from a backup, or remove this member and add a new one",
+         missing from the disk; let the cluster replace this member: gavel cluster replace NAME",
         applied.map_or_else(|| "nothing".to_owned(), |index| format!("entry {index}"))
     )]
     StateLost {
@@ -221,6 +258,8 @@ pub struct Replica<RT: AsyncRuntime, D: Disk, P: Peers> {
 
 struct Inner<RT: AsyncRuntime, D: Disk, P: Peers> {
     id: NodeId,
+    name: String,
+    disk_id: DiskId,
     raft: Raft<RT, D>,
     disk: Arc<D>,
     peers: Arc<P>,
@@ -245,13 +284,20 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> fmt::Debug for Replica<RT, D, P> {
 }
 
 impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
-    /// Starts a replica on what its disk holds. On an empty disk it waits, as a member of
-    /// nothing, until [`Replica::initialize`] is called on it or a leader adds it.
+    /// Starts a replica on what its disk holds. On a disk that holds nothing it waits, as a member
+    /// of nothing, until [`Replica::initialize`] is called on it or a leader adds it; that it may
+    /// do so as member `config.id`, its host has from [`crate::Newcomer::introduce`].
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub async fn start(config: &Config, disk: Arc<D>, peers: Arc<P>) -> Result<Self, StartError> {
         let settings = Arc::new(config.openraft()?);
+        let identity = identity::open::<RT, D>(&disk, &config.name).await?;
+        match identity.member {
+            None => identity::become_member::<RT, D>(&disk, &identity, config.id).await?,
+            Some(member) if member == config.id => {}
+            Some(theirs) => return Err(StartError::OfAnotherMember { theirs, mine: config.id }),
+        }
         let log = LogStore::<RT, D>::open(disk.clone())?;
         let state = StateStore::<RT, D>::open(disk.clone()).await?.sharing(config.memo.clone());
         let applied = state.applied().map(|id| id.index);
@@ -269,6 +315,8 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
             .map_err(|fatal| StartError::Raft(fatal.to_string()))?;
         let inner = Inner {
             id: config.id,
+            name: identity.name,
+            disk_id: identity.disk,
             raft,
             disk,
             peers,
@@ -281,8 +329,9 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Makes a new cluster of `members`, of which this is one. Idempotent: a replica that has a
-    /// cluster keeps it, so every one of the first members may be told at each of its starts.
+    /// Makes a new cluster of `members`, of which this is one, each with the disk that it has. One
+    /// of them does so, and no other: see [`crate::newcomer::Entrance::Founder`]. A replica that
+    /// has a cluster keeps it.
     ///
     /// # Errors
     /// See [`InitialiseFailed`].
@@ -290,6 +339,8 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         &self,
         members: BTreeMap<NodeId, Node>,
     ) -> Result<(), InitialiseFailed> {
+        let has_my_disk = |node: &Node| node.disk == self.disk_id();
+        assert!(members.get(&self.id()).is_none_or(has_my_disk), "this is the disk: {members:?}");
         match self.raft().initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(InitializeError::NotInMembers(_))) => {
@@ -303,6 +354,16 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
     #[must_use]
     pub fn id(&self) -> NodeId {
         self.inner.id
+    }
+
+    /// This member's disk.
+    #[must_use]
+    pub fn disk_id(&self) -> DiskId {
+        self.inner.disk_id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Has a batch of commands agreed and applied, here or at whoever leads, and says what became
@@ -519,7 +580,7 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
         Some((leader, self.node(leader)?))
     }
 
-    fn node(&self, id: NodeId) -> Option<Node> {
+    pub(crate) fn node(&self, id: NodeId) -> Option<Node> {
         self.metrics().borrow_watched().membership_config.get_node(&id).cloned()
     }
 
@@ -553,6 +614,10 @@ impl<RT: AsyncRuntime, D: Disk, P: Peers> Replica<RT, D, P> {
 
     pub(crate) fn disk(&self) -> &D {
         &self.inner.disk
+    }
+
+    pub(crate) fn peers(&self) -> &P {
+        &self.inner.peers
     }
 
     pub(crate) fn log(&self) -> &LogStore<RT, D> {

@@ -17,9 +17,10 @@ use openraft::type_config::alias::WatchSenderOf;
 
 use crate::disk::{Batch, Change, Disk, Done, LogRecord, Meta, Row};
 use crate::log::LogStore;
-use crate::peers::{PeerError, PeerRequest, PeerResponse, Peers};
+use crate::newcomer::{Entrance, Newcomer};
+use crate::peers::{Envelope, PeerError, PeerRequest, PeerResponse, Peers};
 use crate::raft::Types;
-use crate::replica::Replica;
+use crate::replica::{Config, Replica, StartError};
 use crate::state::StateStore;
 use crate::wire::{Node, NodeId};
 
@@ -173,8 +174,31 @@ fn rows_are_kept_by_generation(disk: &impl Disk) {
     write(disk, vec![Change::RemoveGenerations { generations: 8..9 }]);
 }
 
+/// Makes a node a replica as its host does: as a newcomer first, however long it takes.
+///
+/// # Errors
+/// It does not start, or is not to take part.
+pub async fn enter<RT: AsyncRuntime, D: Disk>(
+    board: &Switchboard<RT>,
+    config: &Config,
+    first: &BTreeMap<NodeId, Node>,
+    disk: Arc<D>,
+) -> Result<Replica<RT, D, Line<RT>>, StartError> {
+    let line = Arc::new(board.line(config.id));
+    let newcomer = Newcomer::open(config, first.clone(), disk.clone(), line.clone()).await?;
+    board.plug_newcomer(config.id, &newcomer);
+    let entrance = newcomer.introduce().await.inspect_err(|_| board.unplug(config.id))?;
+    let config = Config { id: entrance.id(), ..config.clone() };
+    let replica = Replica::start(&config, disk, line.clone()).await?;
+    board.plug_at(line.from, &replica);
+    if let Entrance::Founder(_, members) = entrance {
+        replica.initialize(members).await.expect("it is among the first");
+    }
+    Ok(replica)
+}
+
 type Handler =
-    Arc<dyn Fn(PeerRequest) -> Pin<Box<dyn Future<Output = PeerResponse> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Envelope) -> Pin<Box<dyn Future<Output = PeerResponse> + Send>> + Send + Sync>;
 
 /// Wires replicas of one process. Every message goes through its bytes.
 pub struct Switchboard<RT: AsyncRuntime> {
@@ -227,13 +251,21 @@ impl<RT: AsyncRuntime> Switchboard<RT> {
         Line { from, board: self.clone() }
     }
 
-    /// Lets a replica be called.
+    /// Lets a replica be called, at the place of its number.
     pub fn plug<D: Disk>(&self, replica: &Replica<RT, D, Line<RT>>) {
-        let id = replica.id();
+        self.plug_at(replica.id(), replica);
+    }
+
+    /// Lets a replica be called at a place: at the address `memory:PLACE`.
+    pub fn plug_at<D: Disk>(&self, place: NodeId, replica: &Replica<RT, D, Line<RT>>) {
         let replica = replica.clone();
-        let handler: Handler = Arc::new(move |request| {
+        let handler: Handler = Arc::new(move |envelope| {
             let replica = replica.clone();
             Box::pin(async move {
+                let request = match replica.open(envelope) {
+                    Ok(request) => request,
+                    Err(answer) => return answer,
+                };
                 if let PeerRequest::Soft(message) = request {
                     // Stands in for the host: the answer is the question.
                     return PeerResponse::Soft(message);
@@ -241,7 +273,17 @@ impl<RT: AsyncRuntime> Switchboard<RT> {
                 replica.handle(request).await
             })
         });
-        self.lock().handlers.insert(id, handler);
+        self.lock().handlers.insert(place, handler);
+    }
+
+    /// Lets a newcomer be called at a place.
+    pub fn plug_newcomer<D: Disk>(&self, place: NodeId, newcomer: &Newcomer<RT, D, Line<RT>>) {
+        let newcomer = newcomer.clone();
+        let handler: Handler = Arc::new(move |envelope| {
+            let answer = newcomer.handle(&envelope);
+            Box::pin(async move { answer })
+        });
+        self.lock().handlers.insert(place, handler);
     }
 
     /// Calls of node `id` find nobody from now on.
@@ -306,30 +348,32 @@ impl<RT: AsyncRuntime> Peers for Line<RT> {
     async fn call(
         &self,
         target: NodeId,
-        _node: &Node,
-        request: PeerRequest,
+        node: &Node,
+        envelope: Envelope,
         _timeout: Duration,
     ) -> Result<PeerResponse, PeerError> {
+        let place = node.address.strip_prefix("memory:").and_then(|place| place.parse().ok());
+        let place = place.expect("addresses here are memory:PLACE");
         self.board.lock().tried.send_if_modified(|tries| {
-            *tries.entry((self.from, request.name())).or_default() += 1;
+            *tries.entry((self.from, envelope.request.name())).or_default() += 1;
             true
         });
-        if self.board.is_cut(self.from, target) {
+        if self.board.is_cut(self.from, place) {
             std::future::pending::<()>().await;
         }
         let handler = {
             let mut lines = self.board.lock();
-            let Some(handler) = lines.handlers.get(&target).cloned() else {
+            let Some(handler) = lines.handlers.get(&place).cloned() else {
                 let reason = "it is down".to_owned();
                 return Err(PeerError::Unreachable { target, reason });
             };
-            *lines.delivered.entry(request.name()).or_default() += 1;
+            *lines.delivered.entry(envelope.request.name()).or_default() += 1;
             handler
         };
-        let request = PeerRequest::decode(&request.encode()).expect("what is encoded decodes");
+        let envelope = Envelope::decode(&envelope.encode()).expect("what is encoded decodes");
         // In a task of its own: a caller who gives up does not stop the one who is called.
-        let answer = RT::spawn(async move { handler(request).await }).await;
-        if self.board.is_cut(target, self.from) {
+        let answer = RT::spawn(async move { handler(envelope).await }).await;
+        if self.board.is_cut(place, self.from) {
             std::future::pending::<()>().await;
         }
         match answer {

@@ -1,6 +1,7 @@
 //! Replicas on tokio, over disks and a switchboard in memory.
 
 mod cluster;
+mod newcomer;
 mod recovery;
 mod snapshot;
 mod storage;
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 use model::{Command, Millis, Proposal};
 use openraft_rt_tokio::TokioRuntime;
+use tokio::task::JoinHandle;
 
+use crate::membership::ChangeError;
 use crate::memory::MemoryDisk;
-use crate::replica::{Config, Replica, Timing};
+use crate::replica::{Config, Replica, StartError, Timing};
 use crate::status::Standing;
-use crate::testing::{Line, Switchboard};
+use crate::testing::{Line, Switchboard, enter};
 use crate::wire::{Node, NodeId};
 
 type Runtime = TokioRuntime;
@@ -29,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TIMING: Timing = Timing { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1_000 };
 
 fn node(id: NodeId) -> Node {
-    Node { name: format!("node-{id}"), address: format!("memory:{id}") }
+    Node { name: format!("node-{id}"), address: format!("memory:{id}"), ..Node::default() }
 }
 
 fn config(id: NodeId) -> Config {
@@ -51,6 +54,7 @@ struct Cluster {
     board: Switchboard<Runtime>,
     members: BTreeMap<NodeId, Member>,
     disks: BTreeMap<NodeId, MemoryDisk>,
+    first: BTreeMap<NodeId, Node>,
     configure: fn(&mut Config),
 }
 
@@ -65,27 +69,58 @@ impl Cluster {
             board: Switchboard::default(),
             members: BTreeMap::new(),
             disks: BTreeMap::new(),
+            first: (1..=count).map(|id| (id, node(id))).collect(),
             configure,
         };
-        let members: BTreeMap<NodeId, Node> = (1..=count).map(|id| (id, node(id))).collect();
-        for id in 1..=count {
-            cluster.start(id, MemoryDisk::new()).await;
-        }
-        for member in cluster.members.values() {
-            member.initialize(members.clone()).await.unwrap();
+        let disks = (1..=count).map(|id| (id, MemoryDisk::new()));
+        let entering = disks.map(|(id, disk)| (id, disk.clone(), cluster.enter(id, disk)));
+        for (id, disk, entering) in entering.collect::<Vec<_>>() {
+            cluster.welcome(id, disk, entering).await;
         }
         cluster
     }
 
-    /// Starts a member on a disk.
-    async fn start(&mut self, id: NodeId, disk: MemoryDisk) {
+    /// A node sets out to be a member, on this disk.
+    fn enter(&self, id: NodeId, disk: MemoryDisk) -> JoinHandle<Result<Member, StartError>> {
         let mut config = config(id);
         (self.configure)(&mut config);
-        let line = Arc::new(self.board.line(id));
-        let member = Replica::start(&config, Arc::new(disk.clone()), line).await.unwrap();
-        self.board.plug(&member);
+        let (board, first) = (self.board.clone(), self.first.clone());
+        tokio::spawn(async move { enter(&board, &config, &first, Arc::new(disk)).await })
+    }
+
+    /// Waits until it is one.
+    async fn welcome(
+        &mut self,
+        id: NodeId,
+        disk: MemoryDisk,
+        entering: JoinHandle<Result<Member, StartError>>,
+    ) {
+        let entered = tokio::time::timeout(PATIENCE, entering).await;
+        let member = entered.expect("it enters").unwrap().unwrap();
         self.members.insert(id, member);
         self.disks.insert(id, disk);
+    }
+
+    /// Starts a member on a disk.
+    async fn start(&mut self, id: NodeId, disk: MemoryDisk) {
+        let entering = self.enter(id, disk.clone());
+        self.welcome(id, disk, entering).await;
+    }
+
+    /// Lets a new node in, through `leader`.
+    async fn let_in(&mut self, leader: NodeId, id: NodeId) {
+        let disk = MemoryDisk::new();
+        let entering = self.enter(id, disk.clone());
+        let added = async {
+            while let Err(refused) =
+                self.member(leader).add_learner(id, &node(id).address, false).await
+            {
+                assert!(matches!(refused, ChangeError::NobodyThere { .. }), "{refused}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, added).await.unwrap();
+        self.welcome(id, disk, entering).await;
     }
 
     /// Stops a member and leaves its disk as a crash would that lost all unsynced writes.

@@ -19,6 +19,18 @@ use crate::frame;
 /// votes).
 pub type NodeId = u64;
 
+/// Tells a disk from every other, also from itself before it was emptied: see [`crate::identity`].
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct DiskId(pub u64);
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// What the others know of a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -26,6 +38,18 @@ pub struct Node {
     pub name: String,
     /// Where its peers reach it, in the transport's own form.
     pub address: String,
+    /// The disk that holds its votes and its log.
+    pub disk: DiskId,
+}
+
+/// What a disk knows of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) disk: DiskId,
+    /// The name of the node that first used it.
+    pub(crate) name: String,
+    /// The member that it is, once it is one.
+    pub(crate) member: Option<NodeId>,
 }
 
 /// The identity of an entry: the term of the leader that proposed it, and its place.
@@ -139,7 +163,7 @@ pub(crate) struct Applied {
 }
 
 /// The version of every persisted record of this module.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// `value` framed for the disk, as the value of `key`.
 pub(crate) fn to_disk(key: &[u8], value: &impl Serialize) -> Vec<u8> {

@@ -22,6 +22,11 @@ pub(crate) const STATE: &str = "state";
 /// that of a single value.
 const FORMAT_KEY: &[u8] = b"format";
 
+/// What to do about a damaged directory. To go back to an older copy of it is no way out: a member
+/// must not forget what it has promised since.
+pub(crate) const WAY_OUT: &str = "check the disk, then move the directory away and let the \
+    cluster replace this member: gavel cluster replace NAME";
+
 /// Why a directory was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -49,8 +54,7 @@ pub enum OpenError {
     },
     /// It is damaged.
     #[error(
-        "the data directory {} is damaged: {reason}; check the disk, then restore the directory \
-         from a backup, or remove this member from the cluster and add it as a new one",
+        "the data directory {} is damaged: {reason}; {WAY_OUT}",
         path.display()
     )]
     Damaged {
@@ -150,7 +154,19 @@ fn explain(path: &Path, error: &rocksdb::Error) -> OpenError {
         return OpenError::InUse { path };
     }
     if error.kind() == ErrorKind::Corruption {
+        let reason = from_diary(&path).unwrap_or(reason);
         return OpenError::Damaged { path, reason };
     }
     OpenError::Failed { path, reason }
+}
+
+/// What RocksDB's diary says of the damage: of a write-ahead log the error itself does not tell
+/// which file it is.
+fn from_diary(path: &Path) -> Option<String> {
+    let diary = fs::read_to_string(path.join("LOG")).ok()?;
+    let directory = path.to_string_lossy();
+    let words = diary.lines().rev().filter_map(|line| Some(line.split_once("] [")?.1));
+    let words = words.filter_map(|line| Some(line.split_once("] ")?.1));
+    let named = |words: &&str| words.contains("Corruption") && words.starts_with(&*directory);
+    words.into_iter().find(named).map(str::to_owned)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use replica::disk::{Batch, Change, Disk, Done, LogRecord, Meta, Row};
-use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions, WriteBatch};
+use rocksdb::{ColumnFamily, DB, ErrorKind, IteratorMode, ReadOptions, WriteBatch};
 
 use crate::open::{self, LOG, META, OpenError, STATE};
 use crate::worker::Workers;
@@ -71,7 +71,12 @@ impl Database {
     }
 
     fn failed(&self, what: &str, error: &rocksdb::Error) -> io::Error {
-        io::Error::other(format!("{} cannot be {what}: {error}", self.path.display()))
+        let path = self.path.display();
+        if error.kind() == ErrorKind::Corruption {
+            let message = format!("{path} is damaged: {error}; {}", open::WAY_OUT);
+            return io::Error::new(io::ErrorKind::InvalidData, message);
+        }
+        io::Error::other(format!("{path} cannot be {what}: {error}"))
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {

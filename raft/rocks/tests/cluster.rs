@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use model::{Millis, Proposal, codec};
 use openraft_rt_tokio::TokioRuntime;
-use replica::replica::Timing;
-use replica::testing::{Line, Switchboard};
+use replica::replica::{StartError, Timing};
+use replica::testing::{Line, Switchboard, enter};
 use replica::{Config, Node, NodeId, Replica};
 use rocks::RocksDisk;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 type Member = Replica<TokioRuntime, RocksDisk, Line<TokioRuntime>>;
 
@@ -27,11 +28,19 @@ fn domain(number: u64) -> Proposal {
 }
 
 fn members() -> BTreeMap<NodeId, Node> {
-    let node = |id| Node { name: format!("node-{id}"), address: format!("memory:{id}") };
+    let node = |id| Node {
+        name: format!("node-{id}"),
+        address: format!("memory:{id}"),
+        ..Node::default()
+    };
     (1..=3).map(|id| (id, node(id))).collect()
 }
 
-async fn start(id: NodeId, directory: &Path, board: &Switchboard<TokioRuntime>) -> Member {
+async fn start(
+    id: NodeId,
+    directory: &Path,
+    board: &Switchboard<TokioRuntime>,
+) -> Result<Member, StartError> {
     let config = Config {
         timing: Timing { heartbeat_ms: 100, election_min_ms: 500, election_max_ms: 1_000 },
         snapshot_entries: 100,
@@ -41,10 +50,14 @@ async fn start(id: NodeId, directory: &Path, board: &Switchboard<TokioRuntime>) 
         ..Config::new(id)
     };
     let disk = Arc::new(RocksDisk::open(directory).unwrap());
-    let member = Member::start(&config, disk, Arc::new(board.line(id))).await.unwrap();
-    board.plug(&member);
-    member.initialize(members()).await.unwrap();
-    member
+    enter(board, &config, &members(), disk).await
+}
+
+type Entered = JoinHandle<Result<Member, StartError>>;
+
+fn welcome(runtime: Runtime, entered: Entered) -> (Runtime, Member) {
+    let member = runtime.block_on(entered).unwrap().unwrap();
+    (runtime, member)
 }
 
 /// Each member in a runtime of its own: dropping it is that node's sudden end.
@@ -59,20 +72,28 @@ impl Nodes {
         let directories = (1..=3).map(|id| (id, tempfile::tempdir().unwrap())).collect();
         let mut nodes =
             Self { board: Switchboard::default(), directories, running: BTreeMap::new() };
-        for id in 1..=3 {
-            nodes.start(id);
+        // Together: a cluster is founded when all of its first members are there.
+        let entering: Vec<_> = (1..=3).map(|id| (id, nodes.enter(id))).collect();
+        for (id, (runtime, entered)) in entering {
+            nodes.running.insert(id, welcome(runtime, entered));
         }
         nodes
     }
 
-    fn start(&mut self, id: NodeId) {
+    fn enter(&self, id: NodeId) -> (Runtime, Entered) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_time()
             .build()
             .unwrap();
-        let member = runtime.block_on(start(id, self.directories[&id].path(), &self.board));
-        self.running.insert(id, (runtime, member));
+        let (directory, board) = (self.directories[&id].path().to_owned(), self.board.clone());
+        let entered = runtime.spawn(async move { start(id, &directory, &board).await });
+        (runtime, entered)
+    }
+
+    fn start(&mut self, id: NodeId) {
+        let (runtime, entered) = self.enter(id);
+        self.running.insert(id, welcome(runtime, entered));
     }
 
     fn stop(&mut self, id: NodeId) {
@@ -176,4 +197,21 @@ fn members_come_back_with_the_state_they_had() {
         nodes.member(1).read_stale().state.domains().count(),
         usize::try_from(count + 100).unwrap()
     );
+}
+
+#[test]
+fn an_emptied_directory_is_not_taken_for_the_member_that_it_was() {
+    let mut nodes = Nodes::new();
+    nodes.propose(1, 0..10);
+    let victim = nodes.leader() % 3 + 1;
+    nodes.stop(victim);
+    nodes.directories.insert(victim, tempfile::tempdir().unwrap());
+    let (runtime, entered) = nodes.enter(victim);
+    let refused = runtime.block_on(entered).unwrap().unwrap_err();
+    drop(runtime);
+    assert!(matches!(refused, StartError::Forgotten { member, .. } if member == victim));
+    let path = nodes.directories[&victim].path();
+    RocksDisk::open(path).expect("whoever was refused has let go of the directory");
+    let next = victim % 3 + 1;
+    nodes.propose(next, 10..20);
 }

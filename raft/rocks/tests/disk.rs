@@ -122,9 +122,28 @@ fn a_flipped_bit_in_the_write_ahead_log_is_named() {
         let error = RocksDisk::open(damaged.path()).unwrap_err();
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         let message = error.to_string();
-        assert!(message.contains(damaged.path().to_str().unwrap()), "{message}");
-        assert!(message.contains("check the disk"), "{message}");
+        let file = newest(damaged.path(), "log");
+        assert!(message.contains(&format!("{}: dropping", file.display())), "{message}");
+        assert!(message.contains("gavel cluster replace"), "{message}");
     }
+}
+
+#[test]
+fn a_flipped_bit_in_the_list_of_files_is_named() {
+    let directory = temporary();
+    {
+        let disk = RocksDisk::open(directory.path()).unwrap();
+        disk.write(put(0)).unwrap();
+        answer(|done| disk.sync(done));
+    }
+    let files = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let is_manifest = |path: &PathBuf| path.to_str().unwrap().contains("MANIFEST-");
+    let manifest = files.filter(is_manifest).max().unwrap();
+    let length = usize::try_from(fs::metadata(&manifest).unwrap().len()).unwrap();
+    flip(&manifest, length / 2);
+    let error = RocksDisk::open(directory.path()).unwrap_err();
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains(manifest.to_str().unwrap()), "{error}");
 }
 
 #[test]
@@ -170,7 +189,8 @@ fn a_flipped_bit_in_a_table_is_never_believed() {
     };
     let error = read.unwrap_err();
     assert!(error.contains("Corruption"), "{error}");
-    assert!(error.contains(directory.path().to_str().unwrap()), "{error}");
+    assert!(error.contains(table.to_str().unwrap()), "{error}");
+    assert!(error.contains("gavel cluster replace"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use model::{Millis, Proposal};
 use openraft_rt_tokio::TokioRuntime;
 use replica::replica::Timing;
 use replica::status::Standing;
-use replica::testing::{Line, Switchboard};
+use replica::testing::{Line, Switchboard, enter};
 use replica::{Config, Node, Replica};
 use rocks::RocksDisk;
 
@@ -43,7 +43,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-async fn start(directory: &Path) -> Member {
+async fn start(directory: &Path, board: &Switchboard<TokioRuntime>) -> Member {
     let timing = Timing { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 };
     // Small, so that deaths fall into purges and snapshots too.
     let config = Config {
@@ -54,11 +54,9 @@ async fn start(directory: &Path) -> Member {
         ..Config::new(1)
     };
     let disk = Arc::new(RocksDisk::open(directory).expect("the directory opens"));
-    let board = Switchboard::default();
-    let member = Member::start(&config, disk, Arc::new(board.line(1))).await.expect("it starts");
-    let node = Node { name: "alone".to_owned(), address: "memory:1".to_owned() };
-    member.initialize([(1, node)].into()).await.expect("it is a member");
-    member
+    let address = "memory:1".to_owned();
+    let alone = Node { name: config.name.clone(), address, ..Node::default() };
+    enter(board, &config, &[(1, alone)].into(), disk).await.expect("it starts")
 }
 
 fn domain(number: usize) -> Proposal {
@@ -70,7 +68,7 @@ fn domain(number: usize) -> Proposal {
 /// The process that dies: proposes four at a time and says each number once it is acknowledged.
 fn acknowledge_forever(directory: &Path, first: usize) -> ! {
     runtime().block_on(async {
-        let member = start(directory).await;
+        let member = start(directory, &Switchboard::default()).await;
         let mut output = std::io::stdout();
         for number in (first..).step_by(4) {
             let proposals = (number..number + 4).map(|number| {
@@ -113,7 +111,8 @@ fn kill_after(directory: &Path, acknowledged: usize, more: usize) -> usize {
 fn check(directory: &Path, acknowledged: usize) {
     let runtime = runtime();
     runtime.block_on(async {
-        let member = start(directory).await;
+        let board = Switchboard::default();
+        let member = start(directory, &board).await;
         let reading = member.read_linearizable().await.expect("it leads again");
         for number in 0..acknowledged {
             let name = format!("domain-{number}").as_str().into();
@@ -122,6 +121,8 @@ fn check(directory: &Path, acknowledged: usize) {
         let Standing { applied, .. } = member.watch().changed().await.expect("it runs");
         assert!(applied >= reading.applied);
         member.shutdown().await;
+        // Nobody holds the directory any more.
+        board.unplug(1);
     });
     // All tasks and with them the directory's lock end with the runtime.
     drop(runtime);

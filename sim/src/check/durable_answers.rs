@@ -36,7 +36,9 @@ pub(super) fn answered(
         | PeerResponse::Propose(_)
         | PeerResponse::ReadIndex(_)
         | PeerResponse::Soft(_)
-        | PeerResponse::Failed(_) => None,
+        | PeerResponse::Failed(_)
+        | PeerResponse::Introduced(_)
+        | PeerResponse::NotHere(_) => None,
     };
     match claimed {
         Some(id) if Some(id.index) > durable_log => Err(format!(

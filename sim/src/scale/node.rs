@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use model::{
 };
 use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
 use plan::cell::{Container, Handle, Work};
-use replica::peers::{PeerError, PeerRequest, PeerResponse, Peers};
+use replica::newcomer::Entrance;
+use replica::peers::{Envelope, PeerError, PeerRequest, PeerResponse, Peers};
 use replica::wire::{Blob, Body};
-use replica::{Config, Node, NodeId, Replica};
+use replica::{Config, Newcomer, Node, NodeId, Replica};
 
 use super::disk::ScaleDisk;
 use super::{Scale, ZONES, address};
@@ -26,12 +28,49 @@ use crate::runtime::{self, Group, Sender, SimRuntime, Watch};
 /// A replica that can be one of a thousand.
 pub(super) type ScaleReplica = Replica<SimRuntime, ScaleDisk, ScalePeers>;
 
+type ScaleNewcomer = Newcomer<SimRuntime, ScaleDisk, ScalePeers>;
+
 /// A node that is up.
 pub(super) struct Member {
     pub(super) group: Group,
+    newcomer: Option<ScaleNewcomer>,
     /// Present once they have started.
     pub(super) replica: Option<ScaleReplica>,
     agent: Option<Agent<Surroundings>>,
+}
+
+impl Member {
+    fn host(&self) -> Option<Host> {
+        if let (Some(replica), Some(agent)) = (&self.replica, &self.agent) {
+            return Some(Host::Member(replica.clone(), agent.clone()));
+        }
+        self.newcomer.clone().map(Host::Newcomer)
+    }
+}
+
+/// What answers on a node.
+enum Host {
+    Newcomer(ScaleNewcomer),
+    Member(ScaleReplica, Agent<Surroundings>),
+}
+
+impl Host {
+    /// Boxed: an answer may take calls to others, who answer in the same way.
+    fn answer(self, envelope: Envelope) -> Pin<Box<dyn Future<Output = PeerResponse> + Send>> {
+        Box::pin(async move {
+            let (replica, agent) = match self {
+                Self::Newcomer(newcomer) => return newcomer.handle(&envelope),
+                Self::Member(replica, agent) => (replica, agent),
+            };
+            match replica.open(envelope) {
+                Ok(PeerRequest::Soft(message)) => {
+                    PeerResponse::Soft(Blob(agent.answer(&message.0).await.into()))
+                }
+                Ok(request) => replica.handle(request).await,
+                Err(answer) => answer,
+            }
+        })
+    }
 }
 
 /// The name of a node as a cell.
@@ -81,7 +120,7 @@ impl Scale {
     /// Starts a node.
     pub(super) fn start(self: &Arc<Self>, id: NodeId) {
         let group = Self::group(id);
-        self.members().insert(id, Member { group, replica: None, agent: None });
+        self.members().insert(id, Member { group, newcomer: None, replica: None, agent: None });
         drop(runtime::spawn_in(group, live(self.clone(), id)));
     }
 }
@@ -96,6 +135,14 @@ async fn live(scale: Arc<Scale>, id: NodeId) {
         memo: Some(scale.memo.clone()),
         ..Config::new(id)
     };
+    let voters = (1..=scale.size.voters).map(|id| (id, address(id))).collect();
+    let newcomer: ScaleNewcomer = Newcomer::open(&config, voters, disk.clone(), peers.clone())
+        .await
+        .expect("its disk is empty and good");
+    if let Some(member) = scale.members().get_mut(&id) {
+        member.newcomer = Some(newcomer.clone());
+    }
+    let entrance = newcomer.introduce().await.expect("nobody knows another disk of its");
     let replica = Replica::start(&config, disk, peers).await.expect("its disk is empty and good");
     let surroundings = Surroundings::new(scale.clone());
     let agent = Agent::start(cell(id), replica.clone(), surroundings);
@@ -103,8 +150,7 @@ async fn live(scale: Arc<Scale>, id: NodeId) {
         member.replica = Some(replica.clone());
         member.agent = Some(agent);
     }
-    if id == 1 {
-        let voters = (1..=scale.size.voters).map(|id| (id, address(id))).collect();
+    if let Entrance::Founder(_, voters) = entrance {
         replica.initialize(voters).await.expect("it is among them");
         let salt = vec![Command::InitCluster { salt: 7 }];
         scale.wait("a leader", || scale.leads().is_some()).await;
@@ -144,6 +190,7 @@ fn weight(request: &PeerRequest) -> u64 {
         PeerRequest::Vote(_)
         | PeerRequest::PreVote(_)
         | PeerRequest::TransferLeader(_)
+        | PeerRequest::Introduce(_)
         | PeerRequest::ReadIndex => 0,
     };
     MESSAGE_BYTES + carries
@@ -154,26 +201,19 @@ impl Peers for ScalePeers {
         &self,
         target: NodeId,
         _node: &Node,
-        request: PeerRequest,
+        envelope: Envelope,
         _timeout: Duration,
     ) -> Result<PeerResponse, PeerError> {
-        SimRuntime::sleep(self.scale.send(self.me, weight(&request))).await;
+        SimRuntime::sleep(self.scale.send(self.me, weight(&envelope.request))).await;
         let found = {
             let members = self.scale.members();
-            members
-                .get(&target)
-                .and_then(|it| Some((it.group, it.replica.clone()?, it.agent.clone()?)))
+            members.get(&target).and_then(|it| Some((it.group, it.host()?)))
         };
-        let Some((group, replica, agent)) = found else {
+        let Some((group, host)) = found else {
             let reason = "it is not up".to_owned();
             return Err(PeerError::Unreachable { target, reason });
         };
-        let answer = runtime::spawn_in(group, async move {
-            if let PeerRequest::Soft(message) = &request {
-                return PeerResponse::Soft(Blob(agent.answer(&message.0).into()));
-            }
-            replica.handle(request).await
-        });
+        let answer = runtime::spawn_in(group, host.answer(envelope));
         match answer.await {
             Ok(response) => {
                 SimRuntime::sleep(self.scale.send(target, MESSAGE_BYTES)).await;

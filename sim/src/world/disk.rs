@@ -10,6 +10,7 @@ use replica::inspect;
 use replica::wire::LogId;
 
 use crate::disk::{Disk, DiskError, Image};
+use crate::rng::Rng;
 use crate::runtime;
 
 /// What a replica keeps.
@@ -40,10 +41,12 @@ impl Tables {
         let records = self.log.iter();
         let records =
             records.map(|(index, bytes)| LogRecord { index: *index, bytes: bytes.clone() });
-        let ids: Vec<LogId> =
-            records.map(|it| inspect::entry_id(&it).expect("it was written whole")).collect();
-        let follows =
-            |pair: &&[LogId]| pair[0].index + 1 == pair[1].index && pair[0].term <= pair[1].term;
+        // What has rotted is for the replica to find.
+        let ids: Vec<LogId> = records.filter_map(|it| inspect::entry_id(&it).ok()).collect();
+        let is_whole = ids.len() == self.log.len();
+        let follows = |pair: &&[LogId]| {
+            (pair[0].index + 1 == pair[1].index || !is_whole) && pair[0].term <= pair[1].term
+        };
         let torn = ids.windows(2).find(|pair| !follows(pair))?;
         Some(format!("entry {} follows entry {}", torn[1], torn[0]))
     }
@@ -71,7 +74,8 @@ impl Image for Tables {
                 Change::PutMeta { meta, bytes } => {
                     if *meta == Meta::Applied {
                         let applied = inspect::applied(bytes).expect("a replica wrote these bytes");
-                        self.applied_highest = self.applied_highest.max(applied.map(|id| id.index));
+                        let index = applied.log_id.map(|id| id.index);
+                        self.applied_highest = self.applied_highest.max(index);
                     }
                     self.meta.insert(*meta, bytes.clone());
                 }
@@ -86,6 +90,86 @@ impl Image for Tables {
                 }
             }
         }
+    }
+}
+
+/// A record of which a bit has flipped for good.
+#[derive(Clone, Debug)]
+pub(super) struct Rotten {
+    place: Place,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Log(u64),
+    Meta(Meta),
+    Row(u64, Vec<u8>),
+}
+
+impl fmt::Display for Rotten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Log(index) => write!(f, "log entry {index}"),
+            Place::Meta(meta) => write!(f, "the {meta:?}"),
+            Place::Row(generation, key) => write!(f, "row {key:02x?} of generation {generation}"),
+        }
+    }
+}
+
+impl Tables {
+    fn record(&mut self, place: &Place) -> Option<&mut Vec<u8>> {
+        match place {
+            Place::Log(index) => self.log.get_mut(index),
+            Place::Meta(meta) => self.meta.get_mut(meta),
+            Place::Row(generation, key) => self.rows.get_mut(&(*generation, key.clone())),
+        }
+    }
+
+    /// Whether what has rotted is there still, and not written over since.
+    pub(super) fn is_rotten(&self, Rotten { place, bytes }: &Rotten) -> bool {
+        let held = match place {
+            Place::Log(index) => self.log.get(index),
+            Place::Meta(meta) => self.meta.get(meta),
+            Place::Row(generation, key) => self.rows.get(&(*generation, key.clone())),
+        };
+        held == Some(bytes)
+    }
+
+    /// A bit of something that is synced flips for good. None if there is nothing.
+    pub(super) fn rot(live: &mut Self, synced: &mut Self, rng: &mut Rng) -> Option<Rotten> {
+        let mut places: Vec<Place> = match rng.below(3) {
+            0 => synced.log.keys().map(|index| Place::Log(*index)).collect(),
+            1 => synced.meta.keys().map(|meta| Place::Meta(*meta)).collect(),
+            _ => synced.rows.keys().map(|(at, key)| Place::Row(*at, key.clone())).collect(),
+        };
+        // What is about to be written over is not looked at again.
+        places.retain(|place| live.record(place) == synced.record(place));
+        if places.is_empty() {
+            return None;
+        }
+        let place = rng.pick(&places).clone();
+        let bytes = synced.record(&place).expect("it was listed");
+        let (at, bit) = (rng.index(bytes.len()), rng.below(8));
+        bytes[at] ^= 1 << bit;
+        let bytes = bytes.clone();
+        live.record(&place).expect("it is the same here").clone_from(&bytes);
+        Some(Rotten { place, bytes })
+    }
+
+    /// Whether it is, and a replica reads it when it starts: the single values, the rows of the
+    /// current generation and the last entry.
+    pub(super) fn is_rotten_at_a_start(&self, rotten: &Rotten) -> bool {
+        let is_read = match &rotten.place {
+            Place::Log(index) => self.log.last_key_value().is_some_and(|(last, _)| last == index),
+            Place::Meta(_) => true,
+            Place::Row(generation, _) => {
+                let applied = self.meta.get(&Meta::Applied).map(|bytes| inspect::applied(bytes));
+                let current = applied.and_then(Result::ok).map_or(0, |it| it.generation);
+                current == *generation
+            }
+        };
+        is_read && self.is_rotten(rotten)
     }
 }
 

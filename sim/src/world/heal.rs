@@ -39,6 +39,9 @@ impl World {
         });
         let all: Vec<NodeId> = self.nodes().keys().copied().collect();
         for id in all {
+            if self.nodes()[&id].forgot {
+                self.retire(id);
+            }
             self.nodes()[&id].disk.set_wear(Wear::NEW);
             self.nodes()[&id].disk.set_full(false);
             self.nodes()[&id].machine.set_habits(Habits::CALM);
@@ -102,7 +105,7 @@ impl World {
                 return false;
             }
         }
-        for id in self.up() {
+        for id in self.alive() {
             if !members.contains(&id) {
                 runtime::event("stranger_stopped", &[("node", id)]);
                 self.retire(id);

@@ -92,6 +92,10 @@ pub enum Fault {
     Members,
     /// A node and its disk are gone for good, and a new one takes its place.
     Replace,
+    /// A node's disk is emptied, and the node started again.
+    Forget,
+    /// A bit on a disk flips for good.
+    Rot,
     /// A container's process is killed.
     Kill,
     /// A cell is evacuated, or given work again.
@@ -102,7 +106,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Cut,
         Self::Flap,
         Self::Mend,
@@ -114,6 +118,8 @@ impl Fault {
         Self::Full,
         Self::Members,
         Self::Replace,
+        Self::Forget,
+        Self::Rot,
         Self::Kill,
         Self::Evacuate,
         Self::Upgrade,
@@ -126,13 +132,12 @@ impl Fault {
             (Self::Mend, _) => &[1, 3],
             (Self::Flap | Self::Transfer, _) => &[0, 1, 2],
             (Self::Change | Self::Jump, _) => &[0, 1],
-            (Self::Zone | Self::Full, _) => &[0, 0, 1],
+            (Self::Zone | Self::Full | Self::Replace | Self::Forget | Self::Rot, _) => &[0, 0, 1],
             (Self::Members, _) => &[0, 0, 2],
             (Self::Kill, Scope::Nodes) => &[0, 1, 4],
             (Self::Evacuate, Scope::Nodes) => &[0, 1, 3],
             (Self::Upgrade, Scope::Nodes) => &[0, 1],
-            (Self::Replace, Scope::Nodes) => &[0, 0, 1],
-            (Self::Kill | Self::Evacuate | Self::Upgrade | Self::Replace, Scope::Replicas) => &[0],
+            (Self::Kill | Self::Evacuate | Self::Upgrade, Scope::Replicas) => &[0],
         }
     }
 
@@ -149,6 +154,8 @@ impl Fault {
             Self::Full => "full",
             Self::Members => "members",
             Self::Replace => "replace",
+            Self::Forget => "forget",
+            Self::Rot => "rot",
             Self::Kill => "kill",
             Self::Evacuate => "evacuate",
             Self::Upgrade => "upgrade",

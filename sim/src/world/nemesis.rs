@@ -11,7 +11,7 @@ use replica::membership::ChangeError;
 
 use openraft_rt::AsyncRuntime;
 
-use super::node::{SimReplica, address};
+use super::node::SimReplica;
 use super::surroundings::{cell, cell_id};
 use super::{Fault, World, either_way};
 use crate::disk::Wear;
@@ -63,6 +63,8 @@ impl Nemesis {
                 Fault::Full => self.full(),
                 Fault::Members => self.members(),
                 Fault::Replace => self.replace(),
+                Fault::Forget => self.forget(),
+                Fault::Rot => self.rot(),
                 Fault::Kill => self.kill(),
                 Fault::Evacuate => self.evacuate(),
                 Fault::Upgrade => self.upgrade(),
@@ -227,8 +229,8 @@ impl Nemesis {
         drop(self.world.at(leader.id(), |replica| async move {
             let name = match replica.transfer_leadership(to).await {
                 Ok(()) => "transfer_done",
-                Err(ChangeError::NotLeader { .. } | ChangeError::Refused(_)) => "transfer_refused",
                 Err(ChangeError::Unknown(_)) => "transfer_unknown",
+                Err(_) => "transfer_refused",
             };
             runtime::event(name, &[]);
         }));
@@ -255,7 +257,7 @@ impl Nemesis {
         let voters: Vec<NodeId> = members.iter().filter(|m| m.voter).map(|m| m.id).collect();
         let learners: Vec<NodeId> = members.iter().filter(|m| !m.voter).map(|m| m.id).collect();
         match self.rng.below(4) {
-            0 if members.len() < limits::MEMBERS_MAX => self.join(&leader),
+            0 if members.len() < limits::MEMBERS_MAX => self.join(),
             1 if !learners.is_empty() => {
                 let id = *self.rng.pick(&learners);
                 self.ask(&leader, "promote", move |replica| async move {
@@ -279,14 +281,9 @@ impl Nemesis {
         }
     }
 
-    fn join(&mut self, leader: &SimReplica) {
-        let id = 1 + self.world.nodes().keys().copied().max().unwrap_or(0);
-        self.world.add_node(id);
-        self.world.start(id);
-        let caught_up = self.rng.chance(HALF);
-        self.ask(leader, "join", move |replica| async move {
-            replica.add_learner(id, address(id), caught_up).await
-        });
+    fn join(&mut self) {
+        let id = self.world.add_machine();
+        self.world.let_in(id, self.rng.chance(HALF));
     }
 
     fn remove(&mut self, leader: &SimReplica, id: NodeId) {
@@ -304,29 +301,45 @@ impl Nemesis {
         }));
     }
 
-    /// A machine burns with its disk. Its operator removes it and puts a new one in its place;
-    /// where another is still being replaced, two could be more than the cluster can lose.
+    /// A machine burns with its disk. Its operator removes it and puts a new one in its place.
     fn replace(&mut self) {
-        let Some(leader) = self.world.leader() else { return };
-        let status = leader.status();
-        let members: Vec<NodeId> = status.members.iter().map(|m| m.id).collect();
-        let is_whole = members.iter().all(|id| !self.world.is_retired(*id));
-        let voters = status.members.iter().filter(|member| member.voter).count();
-        let victim = *self.rng.pick(&members);
-        if !is_whole || status.joint || voters < limits::VOTERS_MIN {
-            return;
-        }
+        let Some(victim) = self.dispensable() else { return };
         runtime::event("burned", &[("node", victim)]);
-        self.world.retire(victim);
-        let id = 1 + self.world.nodes().keys().copied().max().unwrap_or(0);
-        self.world.add_node(id);
-        self.world.start(id);
+        self.world.replace(victim);
+    }
+
+    /// A disk is emptied, and the node starts on it under its old number, over and over, until its
+    /// operator sees it and puts a new machine in its place.
+    fn forget(&mut self) {
+        let Some(victim) = self.dispensable() else { return };
+        runtime::event("forgot", &[("node", victim)]);
+        let pause = self.rng.between(Duration::ZERO, Duration::from_secs(5));
+        self.world.forget(victim, pause);
+        let unseen = self.rng.between(Duration::ZERO, Duration::from_secs(30));
         let world = self.world.clone();
         drop(runtime::spawn_in(Group::WORLD, async move {
-            while !world.is_quiet() && !world.replace_retired(id).await {
-                World::pause(limits::HEAL_LOOK).await;
-            }
+            World::pause(pause + unseen).await;
+            world.replace(victim);
         }));
+    }
+
+    /// A bit flips for good. The node that finds it stops, and is replaced.
+    fn rot(&mut self) {
+        if let Some(victim) = self.dispensable() {
+            self.world.rot(victim);
+        }
+    }
+
+    /// A member that the cluster can lose: none where another is lost, whether anybody knows it or
+    /// not, and not replaced yet. Two could be more than it has to spare.
+    fn dispensable(&mut self) -> Option<NodeId> {
+        let status = self.world.leader()?.status();
+        let members: Vec<NodeId> = status.members.iter().map(|m| m.id).collect();
+        let is_whole =
+            members.iter().all(|id| !self.world.is_retired(*id) && !self.world.has_lost(*id));
+        let voters = status.members.iter().filter(|member| member.voter).count();
+        let victim = *self.rng.pick(&members);
+        (is_whole && !status.joint && voters >= limits::VOTERS_MIN).then_some(victim)
     }
 
     /// Some operator empties a cell, or gives one work again.
@@ -399,8 +412,8 @@ fn tell(what: &'static str, changed: &Result<(), ChangeError>) {
     };
     let name = match changed {
         Ok(()) => done,
-        Err(ChangeError::NotLeader { .. } | ChangeError::Refused(_)) => "member_change_refused",
         Err(ChangeError::Unknown(_)) => "member_change_unknown",
+        Err(_) => "member_change_refused",
     };
     runtime::event(name, &[]);
 }

@@ -3,7 +3,6 @@
 //! A life is one task group and one hold on the disk. It ends in a crash at whatever point its
 //! tasks are: the power goes first, then the network, then the tasks.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +10,28 @@ use std::time::Duration;
 use agent::Agent;
 use agent::soft::Message;
 use openraft_rt::AsyncRuntime;
-use replica::peers::{PeerRequest, PeerResponse, SnapshotReceived};
+use replica::newcomer::Entrance;
+use replica::peers::{Envelope, PeerRequest, PeerResponse, SnapshotReceived};
+use replica::replica::StartError;
 use replica::wire::Blob;
-use replica::{Node, NodeId, Replica};
+use replica::{Newcomer, Node, NodeId, Replica};
 
-use super::disk::{SimDisk, Tables};
+use super::disk::{Rotten, SimDisk, Tables};
 use super::machine::Machine;
 use super::peers::SimPeers;
 use super::surroundings::{self, SimAgent, Surroundings};
 use super::{Bytes, Scope, World};
-use crate::check::{Shown, Whence};
+use crate::check::{DiskState, Shown, Whence};
 use crate::disk::Disk;
 use crate::limits;
 use crate::network::Handler;
+use crate::rng::Rng;
 use crate::runtime::{self, Clock, Group, JoinHandle, SimRuntime};
 
 /// A replica on everything simulated.
 pub(super) type SimReplica = Replica<SimRuntime, SimDisk, SimPeers>;
+
+type SimNewcomer = Newcomer<SimRuntime, SimDisk, SimPeers>;
 
 /// A node, up or down.
 #[derive(Debug)]
@@ -42,6 +46,18 @@ pub(super) struct NodeState {
     pub(super) life: Option<Life>,
     /// Removed from the cluster: it never comes back.
     pub(super) retired: bool,
+    /// Its disk was emptied.
+    pub(super) forgot: bool,
+    /// What has rotted on its disk, and perhaps was written over since.
+    pub(super) rotten: Option<Rotten>,
+}
+
+impl NodeState {
+    /// Whether its disk has lost something for good, known or not.
+    pub(super) fn has_lost(&self) -> bool {
+        let is_rotten = |rotten: &Rotten| self.disk.inspect(|tables| tables.is_rotten(rotten));
+        self.forgot || self.rotten.as_ref().is_some_and(is_rotten)
+    }
 }
 
 /// A node's present life.
@@ -56,7 +72,7 @@ pub(super) struct Life {
 
 /// What the others know of node `id`.
 pub(super) fn address(id: NodeId) -> Node {
-    Node { name: format!("node-{id}"), address: format!("10.0.0.{id}:1") }
+    Node { name: format!("node-{id}"), address: format!("10.0.0.{id}:1"), ..Node::default() }
 }
 
 impl World {
@@ -107,39 +123,38 @@ impl World {
         self.crash(id);
     }
 
+    /// Empties a node's disk, and starts the node again after `pause`: as somebody does who takes
+    /// the directory for a cache.
+    pub(super) fn forget(self: &Arc<Self>, id: NodeId, pause: Duration) {
+        self.crash(id);
+        let rng = Rng::stream(self.seed, &format!("disk-{id}-emptied"));
+        let disk = Disk::new(self.mix.wear, rng);
+        if let Some(node) = self.nodes().get_mut(&id) {
+            node.disk = disk;
+            node.forgot = true;
+        }
+        self.check(|checker, _| checker.forgot(id));
+        self.reboot(id, pause);
+    }
+
+    /// A bit flips for good on a node's disk. Returns whether there was one.
+    pub(super) fn rot(&self, id: NodeId) -> bool {
+        let mut nodes = self.nodes();
+        let node = nodes.get_mut(&id).expect("only known nodes rot");
+        node.rotten = node.disk.rot(Tables::rot);
+        let Some(rotten) = &node.rotten else { return false };
+        runtime::event_with("rotted", &[("node", id)], || rotten.to_string());
+        true
+    }
+
+    /// Whether a node's disk has lost something for good, known or not.
+    pub(super) fn has_lost(&self, id: NodeId) -> bool {
+        self.nodes().get(&id).is_some_and(NodeState::has_lost)
+    }
+
     /// Whether a node is gone for good.
     pub(super) fn is_retired(&self, id: NodeId) -> bool {
         self.nodes().get(&id).is_some_and(|node| node.retired)
-    }
-
-    /// One step of an operator who removes members that are gone for good and has node `id` vote
-    /// instead. Returns whether all is done, as far as the leader knows.
-    pub(super) async fn replace_retired(&self, id: NodeId) -> bool {
-        let Some(leader) = self.leader() else { return false };
-        let status = leader.status();
-        let gone = status.members.iter().find(|member| self.is_retired(member.id)).map(|m| m.id);
-        let newcomer = status.members.iter().find(|member| member.id == id).map(|m| m.voter);
-        let change = move |replica: SimReplica| async move {
-            match (newcomer, gone) {
-                (None, _) => replica.add_learner(id, address(id), false).await,
-                (Some(false), _) => replica.promote(BTreeSet::from([id])).await,
-                (Some(true), Some(gone)) => replica.remove(BTreeSet::from([gone])).await,
-                (Some(true), None) => Ok(()),
-            }
-        };
-        let is_done = (gone, newcomer) == (None, Some(true));
-        if !is_done && let Some(asked) = self.at(leader.id(), change) {
-            let changed = SimRuntime::timeout(limits::OPERATOR_PATIENCE, asked).await;
-            if let Ok(Ok(Ok(()))) = changed {
-                let name = match newcomer {
-                    None => "member_joined",
-                    Some(false) => "member_promoted",
-                    Some(true) => "member_removed",
-                };
-                runtime::event(name, &[]);
-            }
-        }
-        is_done || self.is_retired(id)
     }
 
     /// Crashes a node and starts it again after `pause`.
@@ -180,6 +195,12 @@ impl World {
         Some(runtime::spawn_in(group, work(replica)))
     }
 
+    /// The nodes that are up, members or not.
+    pub(super) fn alive(&self) -> Vec<NodeId> {
+        let nodes = self.nodes();
+        nodes.iter().filter(|(_, node)| node.life.is_some()).map(|(id, _)| *id).collect()
+    }
+
     /// The nodes whose replicas can be used.
     pub(super) fn up(&self) -> Vec<NodeId> {
         let nodes = self.nodes();
@@ -191,12 +212,11 @@ impl World {
 
 /// One life of a node.
 async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>, machine: Arc<Machine>) {
-    let peers = Arc::new(SimPeers::new(id, world.clone()));
-    let config = world.mix.config(id);
-    let replica = match Replica::start(&config, Arc::new(SimDisk(disk.clone())), peers).await {
-        Ok(replica) => replica,
-        Err(error) => return ended(&world, id, life, &disk, &error.to_string()),
+    let (replica, entrance) = match enter(&world, id, &disk).await {
+        Ok(entered) => entered,
+        Err(error) => return not_started(&world, id, life, &disk, &error),
     };
+    world.check_start(id);
     world.show(&replica, Whence::Disk);
     let agent = (world.scope == Scope::Nodes).then(|| {
         let surroundings = Surroundings::new(id, world.clone(), machine);
@@ -218,16 +238,48 @@ async fn live(world: Arc<World>, id: NodeId, life: u64, disk: Disk<Tables>, mach
         }
     };
     drop(SimRuntime::spawn(stopped));
-    if id <= world.mix.voters {
-        let members: BTreeMap<NodeId, Node> =
-            (1..=world.mix.voters).map(|id| (id, address(id))).collect();
-        if let Err(error) = replica.initialize(members).await
-            && !disk.has_failed()
-        {
-            world.violated("a first member initialises", format!("node {id}: {error}"));
-        }
+    if let Entrance::Founder(_, members) = entrance
+        && let Err(error) = replica.initialize(members).await
+        && !disk.has_failed()
+    {
+        world.violated("a founder initialises", format!("node {id}: {error}"));
     }
     follow(&world, &replica).await;
+}
+
+/// A node finds out which member it is, and becomes it.
+async fn enter(
+    world: &Arc<World>,
+    id: NodeId,
+    disk: &Disk<Tables>,
+) -> Result<(SimReplica, Entrance), StartError> {
+    let config = world.mix.config(id);
+    let first = (1..=world.mix.voters).map(|id| (id, address(id))).collect();
+    let peers = Arc::new(SimPeers::new(id, world.clone()));
+    let tables = Arc::new(SimDisk(disk.clone()));
+    let newcomer: SimNewcomer =
+        Newcomer::open(&config, first, tables.clone(), peers.clone()).await?;
+    let handler: Handler<Bytes, Bytes> = {
+        let (world, newcomer) = (world.clone(), newcomer.clone());
+        Arc::new(move |_, bytes: Bytes| {
+            let envelope = Envelope::decode(&bytes).expect("a replica encoded these bytes");
+            let response = newcomer.handle(&envelope);
+            if let PeerResponse::NotHere(_) = response {
+                runtime::event("not_here", &[]);
+            }
+            let on = DiskState::default();
+            world.check(|it, at_ns| it.answered(at_ns, id, &envelope.request, &response, on));
+            Box::pin(async move { response.encode().into() })
+        })
+    };
+    world.network.attach(id, runtime::current_group(), handler);
+    let entrance = newcomer.introduce().await?;
+    if entrance.id() != id {
+        let what = format!("node {id} is to be member {}", entrance.id());
+        world.violated("a member is who it was let in as", what);
+    }
+    let replica = Replica::start(&config, tables, peers).await?;
+    Ok((replica, entrance))
 }
 
 /// Tells every state and every leadership.
@@ -265,21 +317,27 @@ fn answer(
         let (world, replica, disk) = (world.clone(), replica.clone(), disk.clone());
         let agent = agent.clone();
         Box::pin(async move {
-            let request = PeerRequest::decode(&bytes).expect("a replica encoded these bytes");
+            let envelope = Envelope::decode(&bytes).expect("a replica encoded these bytes");
+            let request = match replica.open(envelope) {
+                Ok(request) => request,
+                Err(not_here) => {
+                    runtime::event("not_here", &[]);
+                    return not_here.encode().into();
+                }
+            };
             let response = match (&request, agent) {
                 (PeerRequest::Soft(message), Some(agent)) => {
                     if let Some(Message::Sighting(cell_id)) = Message::decode(&message.0) {
                         world.check(|it, at_ns| it.heard(at_ns, replica.id(), cell_id));
                     }
-                    PeerResponse::Soft(Blob(agent.answer(&message.0).into()))
+                    PeerResponse::Soft(Blob(agent.answer(&message.0).await.into()))
                 }
                 _ => replica.handle(request.clone()).await,
             };
             tell(&request, &response);
             let durable_log = disk.inspect_synced(Tables::highest);
-            world.check(|checker, at_ns| {
-                checker.answered(at_ns, replica.id(), &request, &response, durable_log);
-            });
+            let on = DiskState { durable_log, failed_for: disk.failed_for() };
+            world.check(|it, at_ns| it.answered(at_ns, replica.id(), &request, &response, on));
             response.encode().into()
         })
     })
@@ -299,7 +357,8 @@ fn tell(request: &PeerRequest, response: &PeerResponse) {
             | PeerRequest::SnapshotChunk(_)
             | PeerRequest::Propose(_)
             | PeerRequest::ReadIndex
-            | PeerRequest::Soft(_) => return,
+            | PeerRequest::Soft(_)
+            | PeerRequest::Introduce(_) => return,
         };
         let name = names[usize::from(!voted.granted)];
         runtime::event(name, &[("term", ballot.vote.term), ("to", ballot.vote.node)]);
@@ -325,17 +384,49 @@ fn tell(request: &PeerRequest, response: &PeerResponse) {
     }
 }
 
+/// A replica did not start: right where its disk has failed, or lost what it held.
+fn not_started(world: &Arc<World>, id: NodeId, life: u64, disk: &Disk<Tables>, error: &StartError) {
+    if let StartError::Forgotten { .. } = error
+        && world.nodes().get(&id).is_some_and(|node| node.forgot)
+    {
+        runtime::event("forgetful_refused", &[("node", id)]);
+        return world.restart(id, life);
+    }
+    ended(world, id, life, disk, &error.to_string());
+}
+
 /// A replica has stopped by itself: right after its disk failed, wrong otherwise. The process
 /// ends with it, and is started again.
 fn ended(world: &Arc<World>, id: NodeId, life: u64, disk: &Disk<Tables>, reason: &str) {
-    runtime::event("replica_stopped", &[("node", id), ("life", life)]);
+    runtime::event_with("replica_stopped", &[("node", id), ("life", life)], || reason.to_owned());
     if !disk.has_failed() {
+        if world.has_lost(id) && reason.contains("checksum") {
+            runtime::event("rot_found", &[("node", id)]);
+            return world.replace(id);
+        }
         world.violated("a replica with a good disk goes on", format!("node {id}: {reason}"));
     }
-    let world = world.clone();
-    drop(runtime::spawn_in(Group::WORLD, async move {
-        if world.nodes().get(&id).is_some_and(|node| node.lives == life) {
-            world.reboot(id, limits::RESTART_AFTER_STOP);
-        }
-    }));
+    world.restart(id, life);
+}
+
+impl World {
+    /// A supervisor starts a node again, if this was its last life.
+    fn restart(self: &Arc<Self>, id: NodeId, life: u64) {
+        let world = self.clone();
+        drop(runtime::spawn_in(Group::WORLD, async move {
+            if world.nodes().get(&id).is_some_and(|node| node.lives == life) {
+                world.reboot(id, limits::RESTART_AFTER_STOP);
+            }
+        }));
+    }
+
+    /// A replica has started on what its disk holds.
+    fn check_start(&self, id: NodeId) {
+        let rotten = self.nodes().get(&id).and_then(|node| {
+            let rotten = node.rotten.as_ref()?;
+            let is_read = node.disk.inspect(|tables| tables.is_rotten_at_a_start(rotten));
+            is_read.then(|| rotten.to_string())
+        });
+        self.check(|checker, at_ns| checker.started(at_ns, id, rotten.as_deref()));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::peers::{PeerError, PeerRequest, PeerResponse, Peers};
+use replica::peers::{Envelope, PeerError, PeerRequest, PeerResponse, Peers};
 use replica::{Node, NodeId};
 
 use super::World;
@@ -35,7 +35,8 @@ fn delivery(request: &PeerRequest) -> Delivery {
         | PeerRequest::Vote(_)
         | PeerRequest::PreVote(_)
         | PeerRequest::SnapshotChunk(_)
-        | PeerRequest::ReadIndex => Delivery::PerhapsTwice,
+        | PeerRequest::ReadIndex
+        | PeerRequest::Introduce(_) => Delivery::PerhapsTwice,
         PeerRequest::TransferLeader(_) | PeerRequest::Propose(_) | PeerRequest::Soft(_) => {
             Delivery::Once
         }
@@ -47,12 +48,13 @@ impl Peers for SimPeers {
         &self,
         target: NodeId,
         _node: &Node,
-        request: PeerRequest,
+        envelope: Envelope,
         _timeout: Duration, // the caller gives up by itself
     ) -> Result<PeerResponse, PeerError> {
-        self.world.check(|checker, at_ns| checker.sent(at_ns, self.me, &request));
-        let bytes: Arc<[u8]> = request.encode().into();
-        let answer = self.world.network.call(self.me, target, bytes, delivery(&request)).await;
+        let request = &envelope.request;
+        self.world.check(|checker, at_ns| checker.sent(at_ns, self.me, request));
+        let bytes: Arc<[u8]> = envelope.encode().into();
+        let answer = self.world.network.call(self.me, target, bytes, delivery(request)).await;
         match answer {
             Ok(bytes) => Ok(PeerResponse::decode(&bytes).expect("a replica encoded these bytes")),
             Err(error @ CallError::Unreachable(_)) => {

@@ -1,11 +1,13 @@
-//! `cluster`: the members, who leads, and how far each has got.
+//! `cluster`: the members, who leads, and how far each has got. Who takes part is changed in
+//! [`members`].
 
 use std::time::Instant;
 
-use api::admin::{ClusterStatus, Role};
+use api::admin::{ClusterStatus, Member, Role};
 use clap::{Args, Subcommand};
 
 use super::certs::Certs;
+use super::members;
 use crate::cli::Caller;
 use crate::failure::Failure;
 use crate::limits::LOOK_AGAIN;
@@ -17,6 +19,11 @@ use crate::units;
 #[command(after_help = "Example:\n  gavel cluster status")]
 pub(crate) enum Cluster {
     Status(Status),
+    Join(members::Join),
+    Leave(members::Leave),
+    Promote(members::Promote),
+    Demote(members::Demote),
+    Replace(members::Replace),
     TransferLeadership(TransferLeadership),
     Certs(Certs),
 }
@@ -38,14 +45,29 @@ impl Cluster {
     pub(crate) async fn run(self, caller: Caller) -> Result<(), Failure> {
         match self {
             Self::Status(status) => status.run(caller).await,
+            Self::Join(join) => join.run(caller).await,
+            Self::Leave(leave) => leave.run(caller).await,
+            Self::Promote(promote) => promote.run(caller).await,
+            Self::Demote(demote) => demote.run(caller).await,
+            Self::Replace(replace) => replace.run(caller).await,
             Self::TransferLeadership(transfer) => transfer.run(caller).await,
             Self::Certs(certs) => certs.run(caller.screen),
         }
     }
 }
 
-async fn look(caller: &mut Caller) -> Result<ClusterStatus, Failure> {
+pub(super) async fn look(caller: &mut Caller) -> Result<ClusterStatus, Failure> {
     caller.client.read(async |admin, context| admin.cluster_status(context).await).await
+}
+
+/// The member of a name or number.
+pub(super) fn find<'a>(status: &'a ClusterStatus, node: &str) -> Result<&'a Member, Failure> {
+    let is_meant = |member: &&Member| member.name == node || member.node_id.to_string() == node;
+    status.members.iter().find(is_meant).ok_or_else(|| {
+        let names: Vec<_> = status.members.iter().map(|one| one.name.as_str()).collect();
+        let names = names.join(", ");
+        Failure::Failed(format!("{node} is no member of the cluster; there are: {names}"))
+    })
 }
 
 fn name(status: &ClusterStatus, node_id: u64) -> String {
@@ -101,16 +123,7 @@ impl Status {
 impl TransferLeadership {
     async fn run(self, mut caller: Caller) -> Result<(), Failure> {
         let status = look(&mut caller).await?;
-        let is_meant = |id: u64, name: &str| name == self.node || id.to_string() == self.node;
-        let member = status
-            .members
-            .iter()
-            .find(|member| is_meant(member.node_id, &member.name))
-            .ok_or_else(|| {
-                let names: Vec<_> = status.members.iter().map(|one| one.name.as_str()).collect();
-                let (node, names) = (&self.node, names.join(", "));
-                Failure::Failed(format!("{node} is no member of the cluster; there are: {names}"))
-            })?;
+        let member = find(&status, &self.node)?;
         let node_id = member.node_id;
         if status.leader == Some(node_id) {
             return caller.screen.done(format_args!("{} leads already", member.name));

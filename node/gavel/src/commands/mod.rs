@@ -13,6 +13,7 @@ pub(crate) mod evacuate;
 pub(crate) mod exec;
 pub(crate) mod feature_flags;
 pub(crate) mod logs;
+pub(crate) mod members;
 pub(crate) mod push;
 pub(crate) mod scale;
 pub(crate) mod shell;

@@ -2,7 +2,7 @@
 
 use model::{Command, FeatureFlag};
 
-use crate::fake::Fake;
+use crate::fake::{Fake, FakeMember};
 
 fn with_hello() -> Fake {
     let fake = Fake::start();
@@ -129,6 +129,56 @@ fn flags_and_leadership() {
         failed,
         "1: error: node-9 is no member of the cluster; there are: node-1, node-2, node-3\n"
     );
+}
+
+fn newcomer(number: u64) -> FakeMember {
+    FakeMember { name: format!("node-{number}"), votes: false, runs: true }
+}
+
+#[test]
+fn members_come_and_go() {
+    let fake = Fake::start();
+    let nobody = fake.type_in("cluster join 10.0.0.4:7440 --timeout 300ms").failed();
+    assert!(nobody.contains("the last node asked said: nobody waits at 10.0.0.4:7440"), "{nobody}");
+    fake.with(|cluster| cluster.newcomers = vec![newcomer(4)]);
+    let joined = fake.type_in("cluster join 10.0.0.4:7440").ok();
+    assert!(joined.starts_with("10.0.0.4:7440 is member 100"), "{joined}");
+    assert_eq!(fake.type_in("cluster promote node-4").ok(), "node-4 votes\n");
+    let demoted = fake.type_in("cluster demote node-4").ok();
+    assert_eq!(demoted, "node-4 follows, and does not vote\n");
+    let runs = fake.type_in("cluster leave node-2").failed();
+    assert_eq!(runs, "1: error: InvalidRequest: member 2 runs\n");
+    assert_eq!(fake.type_in("cluster leave node-3").ok(), "node-3 is no member any more\n");
+    let gone = fake.type_in("cluster leave node-3").failed();
+    assert!(gone.contains("node-3 is no member of the cluster; there are: node-1, node-2, node-4"));
+    fake.with(|cluster| cluster.newcomers = vec![newcomer(5)]);
+    let joined = fake.type_in("cluster join 10.0.0.5:7440 --voter").ok();
+    assert!(joined.ends_with("and votes\n"), "{joined}");
+}
+
+#[test]
+fn a_member_that_lost_its_disk_is_replaced_by_its_own_node() {
+    let fake = Fake::start();
+    let runs = fake.type_in("cluster replace node-2").failed();
+    assert!(runs.ends_with("error: InvalidRequest: member 2 runs\n"), "{runs}");
+    let replaced = std::thread::scope(|scope| {
+        let replaces = scope.spawn(|| fake.type_in("cluster replace node-3 --timeout 20s").ok());
+        while fake.with(|cluster| cluster.members.contains_key(&3)) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        fake.with(|cluster| cluster.newcomers = vec![newcomer(3)]);
+        replaces.join().unwrap()
+    });
+    assert!(replaced.starts_with("node-3 is member 100"), "{replaced}");
+    assert!(replaced.ends_with(" and votes\n"), "{replaced}");
+    // Where the node does not come, what is left to do is said.
+    fake.with(|cluster| {
+        cluster.newcomers.clear();
+        cluster.members.get_mut(&2).unwrap().runs = false;
+    });
+    let waits = fake.type_in("cluster replace node-2 --timeout 300ms").failed();
+    assert!(waits.contains("node-2 has left and is not let in again after 300ms"), "{waits}");
+    assert!(waits.contains("gavel cluster join 10.0.0.2:7440"), "{waits}");
 }
 
 fn on_node_1(fake: &Fake) -> u32 {

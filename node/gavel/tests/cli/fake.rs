@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
     CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogLine, LogSource,
-    Member, Role, Waiting,
+    Member, MemberChange, Role, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -55,8 +55,26 @@ pub(crate) struct Cluster {
     pub(crate) images: BTreeMap<String, ImageMetadata>,
     pub(crate) waiting: Vec<(u32, Waiting)>,
     pub(crate) logs: BTreeMap<u32, Result<Vec<LogLine>, Error>>,
+    /// Node 3 does not run at first.
+    pub(crate) members: BTreeMap<u64, FakeMember>,
+    pub(crate) newcomers: Vec<FakeMember>,
     /// Every change that was asked for, by name, in order.
     pub(crate) asked: Vec<&'static str>,
+}
+
+/// A member, or one that waits to be.
+#[derive(Clone)]
+pub(crate) struct FakeMember {
+    pub(crate) name: String,
+    pub(crate) votes: bool,
+    pub(crate) runs: bool,
+}
+
+impl FakeMember {
+    /// `node-3` is at `10.0.0.3:7440`.
+    fn address(&self) -> String {
+        format!("10.0.0.{}:7440", self.name.trim_start_matches("node-"))
+    }
 }
 
 impl Fake {
@@ -133,6 +151,13 @@ impl Cluster {
             images: [("me/hello".to_owned(), image())].into(),
             waiting: Vec::new(),
             logs: BTreeMap::new(),
+            members: (1..=3)
+                .map(|id| {
+                    let name = format!("node-{id}");
+                    (id, FakeMember { name, votes: true, runs: id != 3 })
+                })
+                .collect(),
+            newcomers: Vec::new(),
             asked: Vec::new(),
         };
         cluster.apply(Command::InitCluster { salt: 7 }).unwrap();
@@ -511,13 +536,17 @@ impl Admin for Face {
 
     async fn cluster_status(self, _: Context) -> Result<ClusterStatus, Error> {
         let cluster = self.shared.lock();
-        let member = |node_id: u64| Member {
-            node_id,
-            name: format!("node-{node_id}"),
-            address: format!("10.0.0.{node_id}:7440"),
-            role: if node_id == cluster.leader { Role::Leader } else { Role::Voter },
-            applied_index: (node_id != 3).then_some(cluster.log_index),
-            overlooked: (node_id != 3).then_some(0),
+        let member = |(node_id, fake): (&u64, &FakeMember)| Member {
+            node_id: *node_id,
+            name: fake.name.clone(),
+            address: fake.address(),
+            role: match fake.votes {
+                _ if *node_id == cluster.leader => Role::Leader,
+                true => Role::Voter,
+                false => Role::Learner,
+            },
+            applied_index: fake.runs.then_some(cluster.log_index),
+            overlooked: fake.runs.then_some(0),
         };
         Ok(ClusterStatus {
             node_id: 1,
@@ -525,13 +554,48 @@ impl Admin for Face {
             leader: Some(cluster.leader),
             applied_index: cluster.log_index,
             last_log_index: cluster.log_index,
-            members: (1..=3).map(member).collect(),
+            members: cluster.members.iter().map(member).collect(),
         })
     }
 
     async fn transfer_leadership(self, _: Context, to: u64) -> Result<(), Error> {
         self.shared.lock().leader = to;
         Ok(())
+    }
+
+    /// A node that runs waits to be let in at the address of each name that `newcomers` has.
+    async fn change_members(self, _: Context, change: MemberChange) -> Result<u64, Error> {
+        let mut cluster = self.shared.lock();
+        let known = |cluster: &Cluster, id: u64| match cluster.members.contains_key(&id) {
+            true => Ok(id),
+            false => Err(Error::Invalid(format!("there is no member {id}"))),
+        };
+        cluster.asked.push("change_members");
+        match change {
+            MemberChange::Join(address) => {
+                let arrived = cluster.newcomers.iter().find(|it| it.address() == address).cloned();
+                let Some(newcomer) = arrived else {
+                    return Err(Error::Unavailable(format!("nobody waits at {address}")));
+                };
+                let id = 10_000 + u64::try_from(cluster.asked.len()).unwrap();
+                cluster.members.insert(id, newcomer);
+                Ok(id)
+            }
+            MemberChange::Leave(id) => {
+                let id = known(&cluster, id)?;
+                if cluster.members[&id].runs {
+                    return Err(Error::Invalid(format!("member {id} runs")));
+                }
+                cluster.members.remove(&id);
+                Ok(id)
+            }
+            MemberChange::Promote(id) | MemberChange::Demote(id) => {
+                let id = known(&cluster, id)?;
+                let votes = matches!(change, MemberChange::Promote(_));
+                cluster.members.get_mut(&id).expect("it is known").votes = votes;
+                Ok(id)
+            }
+        }
     }
 
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::RequestError;
+use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
     CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogSource, Member,
-    Role, Waiting,
+    MemberChange, Role, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
@@ -354,6 +355,24 @@ impl Admin for AdminFace {
         }
         let asked = self.agent.transfer_leadership(to).await;
         asked.map_err(|error| Error::Unavailable(error.to_string()))
+    }
+
+    /// On a task of its own, as any change.
+    async fn change_members(self, _: Context, change: MemberChange) -> Result<u64, Error> {
+        let change = match change {
+            MemberChange::Join(address) => Change::Join(address),
+            MemberChange::Leave(id) => Change::Leave(id),
+            MemberChange::Promote(id) => Change::Promote(id),
+            MemberChange::Demote(id) => Change::Demote(id),
+        };
+        let agent = self.agent.clone();
+        match tokio::spawn(async move { agent.change_members(change).await }).await {
+            Ok(Ok(id)) => Ok(id),
+            Ok(Err(MemberChangeError::Refused(reason))) => Err(Error::Invalid(reason)),
+            Ok(Err(MemberChangeError::NotNow(reason))) => Err(Error::Unavailable(reason)),
+            Ok(Err(MemberChangeError::Unknown(reason))) => Err(Error::Unknown(reason)),
+            Err(_) => Err(Error::Unknown("the node failed while it changed them".to_owned())),
+        }
     }
 
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {

@@ -118,8 +118,7 @@ async fn a_restarted_member_that_purged_its_log_still_serves_snapshots() {
     let disk = cluster.crash(1).await;
     cluster.start(1, disk).await;
     cluster.leader().await;
-    cluster.start(2, MemoryDisk::new()).await;
-    cluster.member(1).add_learner(2, super::node(2), true).await.unwrap();
+    cluster.let_in(1, 2).await;
     let state = cluster.converge().await;
     assert_eq!(state.domains().count(), 100);
     assert!(cluster.board.calls("snapshot_chunk") > 0);
@@ -148,13 +147,15 @@ async fn damage_is_named_and_never_believed() {
         start(&last).await.unwrap_err().to_string(),
         format!(
             "the replica's disk cannot be used: log entry {end} does not match its checksum: the \
-             disk is damaged"
+             disk is damaged; check the disk, and if it is lost let the cluster replace this \
+             member: gavel cluster replace NAME"
         )
     );
     for (meta, name) in [
         (Meta::Vote, "the vote"),
         (Meta::Applied, "the applied log id"),
         (Meta::Membership, "the membership"),
+        (Meta::Identity, "the disk's identity"),
     ] {
         for bit in [0, 33, 50] {
             let damaged = disk.crashed(usize::MAX);
