@@ -51,8 +51,8 @@ fn apps_call_each_other_by_name_wherever_they_run_and_whatever_nodes_do() {
     let node_port = format!("NODE_PORT={}", node_port.rsplit(':').next().unwrap());
     // The node's own address towards its containers, from the container's.
     let command = format!("GATEWAY=${{CF_INSTANCE_INTERNAL_IP%.*}}.1; {CALLER}");
-    let words = ["push", "caller", "-o", &image, "-c", &command, "-e", &node_port];
-    let _ = cluster.done(&words);
+    let words = ["push", "caller", "-o", &image, "-u", "process"];
+    let _ = cluster.done(&[&words[..], &["-c", &command, "-e", &node_port]].concat());
     let on = cluster.instances("caller", 1)[0].cell_id.clone();
     says(
         &cluster,
