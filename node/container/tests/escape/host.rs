@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use container::container::{ExitStatus, Launch, Process, Program, Stdio};
+use container::container::{ExitStatus, Launch, Mount, MountSource, Process, Program, Stdio};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::scene::{ANSWER_MAX, Scene, Witness, limited};
@@ -195,6 +195,64 @@ async fn links_in_an_image_lead_into_it() {
     let (_, out) = scene.end("links").await;
     assert_eq!(out, "links\n");
     bait.unchanged();
+    scene.close().await;
+}
+
+/// A volume comes with what an earlier container has left in it, and an image says by its links
+/// where that is seen: neither leads the runtime, which is still root, astray.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_is_not_led_to_the_kernel() {
+    let scene = Scene::open().await;
+    let volume = scene.world.path().join("volume");
+    let forged = volume.join("net/ipv4/ip_unprivileged_port_start");
+    fs::create_dir_all(forged.parent().unwrap()).unwrap();
+    fs::write(&forged, "the volume's own").unwrap();
+    let forged = Witness::of(&forged);
+    let layer = scene.world.path().join("led");
+    fs::create_dir(&layer).unwrap();
+    symlink("/proc", layer.join("proc-of-the-image")).unwrap();
+    symlink("/dev", layer.join("dev-of-the-image")).unwrap();
+    for target in ["/proc-of-the-image/sys", "/proc-of-the-image", "/dev-of-the-image/null"] {
+        let mut spec = limited(scene.world.spec("led"));
+        spec.layers.push(layer.clone());
+        let source = MountSource::Directory(volume.clone());
+        spec.mounts = vec![Mount { source, target: target.into(), read_only: false }];
+        match scene.world.runtime().create(spec).await {
+            Err(error) => {
+                assert!(error.to_string().starts_with("create container led: "), "{error}")
+            }
+            Ok(_) => {
+                let script = "test $(cat /proc/sys/kernel/ostype) = Linux && echo x >/dev/null
+                    echo b >/proc/sys/kernel/panic; test -s /proc/keys && echo keys; echo done";
+                scene.world.runtime().start(&id("led"), sh(script)).await.unwrap();
+                assert_eq!(scene.end("led").await.1, "done\n", "{target}");
+            }
+        }
+        forged.unchanged();
+        scene.world.destroy("led").await;
+    }
+    scene.close().await;
+}
+
+/// Where an image's links lead to the descriptors of who makes the container.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_is_not_led_to_a_descriptor() {
+    let scene = Scene::open().await;
+    let volume = scene.world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let layer = scene.world.path().join("descriptors");
+    fs::create_dir(&layer).unwrap();
+    for fd in 0..32 {
+        symlink(format!("/proc/self/fd/{fd}"), layer.join(format!("fd{fd}"))).unwrap();
+        let mut spec = limited(scene.world.spec("fd"));
+        spec.layers.push(layer.clone());
+        let target = format!("/fd{fd}/made").into();
+        let source = MountSource::Directory(volume.clone());
+        spec.mounts = vec![Mount { source, target, read_only: false }];
+        let error = scene.world.runtime().create(spec).await.unwrap_err().to_string();
+        assert!(error.contains(": File exists"), "descriptor {fd}: {error}");
+    }
+    assert_eq!(fs::read_dir(&volume).unwrap().count(), 0);
     scene.close().await;
 }
 

@@ -71,9 +71,11 @@ pub(super) fn enter(setup: &Setup, user_ns: Option<BorrowedFd<'_>>) -> Result<()
     umount2(".", MntFlags::MNT_DETACH).context("detach the host's root")?;
     std::env::set_current_dir("/").context("enter the new root")?;
 
+    // Before there is a /proc, whose links lead out, or whose files a mount could stand in for:
+    // where the image's links lead them there, ours comes on top.
+    mounts::attach(setup, &mounts)?;
     mount_proc_and_sys()?;
     mount_dev(setup)?;
-    mounts::attach(setup, &mounts)?;
     // Docker's default too: ports below 1024 mean nothing in a namespace of one's own.
     write_if_there("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
     // The host takes no IPv6 from us. First for a link that comes, then for one that is there.
