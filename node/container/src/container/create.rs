@@ -115,7 +115,7 @@ impl Inner {
         let setup = self.setup(&container.record, &container.files, &prepared);
         let raised = self.raise(container, setup, &mut connection);
         let raised = tokio::time::timeout(SHIM_REPLY_WAIT_MAX, raised);
-        let (raised, attached) = tokio::join!(raised, self.network.attach(&attachment));
+        let (raised, attached) = tokio::join!(raised, self.network.rules.attach(&attachment));
         let raised = raised.unwrap_or_else(|_| {
             Err(unexpected(&spec.id, &format!("an answer in {SHIM_REPLY_WAIT_MAX:?}"), None))
         });

@@ -17,15 +17,14 @@
 mod egress;
 mod host_port;
 mod netfilter;
+mod rules;
 mod subnet;
 mod table;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -37,10 +36,9 @@ use rtnetlink::{
 };
 
 use super::error::{Context as _, Error, Result};
-use super::runtime::{AbortOnDrop, blocking};
+use super::runtime::AbortOnDrop;
 use super::spec::{ContainerId, PortMapping};
-use crate::limits::TABLES_RETRY_PAUSE;
-use netfilter::{Batch, Deletions, exists};
+use rules::Rules;
 use table::Tables;
 
 pub use egress::{AddressRange, EgressProtocol, EgressRule, NetworkPolicy, PortRange};
@@ -82,16 +80,12 @@ impl Attachment {
 pub(super) struct Network {
     bridge: String,
     subnet: Subnet,
-    tables: Arc<Tables>,
-    attached: Attached,
+    /// What passes.
+    pub rules: Rules,
     netlink: Handle,
-    /// What drives `netlink`, and what keeps the tables.
-    _tasks: [AbortOnDrop; 2],
+    /// What drives `netlink`.
+    _connection: AbortOnDrop,
 }
-
-/// What the tables have of containers, by address; `None` once the tables are to go.
-/// Held while they change.
-type Attached = Arc<tokio::sync::Mutex<Option<BTreeMap<Ipv4Addr, Attachment>>>>;
 
 impl Network {
     /// Makes gateway and tables as they must be, whatever was there before, with the ports and
@@ -104,24 +98,18 @@ impl Network {
         attached: Vec<Attachment>,
     ) -> Result<Self> {
         check_bridge_name(bridge)?;
-        let context = || "open a netlink socket".to_owned();
-        let (connection, netlink, _) = rtnetlink::new_connection().context(context)?;
+        let (connection, netlink, _) =
+            rtnetlink::new_connection().context(|| "open a netlink socket".to_owned())?;
         let connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
-        // Before there are tables: none is deleted unheard.
-        let deletions = Deletions::listen().context(context)?;
         let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-        let tables = Arc::new(Tables::new(bridge, subnet, slots, policy, has_ipv6));
+        let tables = Tables::new(bridge, subnet, slots, policy, has_ipv6);
         let is_new = attached.is_empty();
-        let attached = attached.into_iter().map(|one| (one.address, one)).collect();
-        let attached = Attached::new(tokio::sync::Mutex::new(Some(attached)));
-        let keeping = keep(deletions, Arc::clone(&tables), Arc::clone(&attached));
         let network = Self {
             bridge: bridge.to_owned(),
             subnet,
-            tables,
-            attached,
+            rules: Rules::open(tables, attached)?,
             netlink,
-            _tasks: [connection, AbortOnDrop(tokio::spawn(keeping).abort_handle())],
+            _connection: connection,
         };
         match network.set_up().await {
             Ok(()) => Ok(network),
@@ -138,7 +126,7 @@ impl Network {
     async fn set_up(&self) -> Result<()> {
         self.open_gateway().await?;
         write_sysctl("ipv4/ip_forward", "1")?;
-        replace(&self.tables, &*self.attached.lock().await).await
+        self.rules.replace().await
     }
 
     async fn open_gateway(&self) -> Result<()> {
@@ -195,7 +183,7 @@ impl Network {
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name.clone())
             .address(hardware)
-            .link_group(self.tables.group())
+            .link_group(self.rules.group())
             .arp(false)
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
@@ -229,80 +217,11 @@ impl Network {
         }
     }
 
-    /// Lets the container's rules count and its ports be reached, all at once.
-    pub(super) async fn attach(&self, attachment: &Attachment) -> Result<()> {
-        let mut attached = self.attached.lock().await;
-        if let Some(attached) = &mut *attached {
-            attached.insert(attachment.address, attachment.clone());
-        }
-        let (tables, attachment) = (Arc::clone(&self.tables), attachment.clone());
-        commit(move || tables.attach(&attachment)).await
-    }
-
-    /// Takes the same back; done if it is not there.
-    /// What the container has begun to say and hear goes on.
-    pub(super) async fn detach(&self, attachment: &Attachment) -> Result<()> {
-        let mut attached = self.attached.lock().await;
-        if let Some(attached) = &mut *attached {
-            attached.remove(&attachment.address);
-        }
-        let (tables, attachment) = (Arc::clone(&self.tables), attachment.clone());
-        commit(move || tables.detach(&attachment)).await
-    }
-
     /// Removes gateway and tables.
     pub(super) async fn close(&self) -> Result<()> {
-        let mut attached = self.attached.lock().await;
-        *attached = None;
-        let tables = Arc::clone(&self.tables);
-        commit(move || Some(tables.remove())).await?;
-        drop(attached);
+        self.rules.remove().await?;
         self.remove_link(&self.bridge).await
     }
-}
-
-/// Makes the tables anew when somebody deletes them, which a firewall does that starts anew:
-/// without them containers are held by nothing.
-async fn keep(deletions: Deletions, tables: Arc<Tables>, attached: Attached) {
-    loop {
-        if let Err(error) = deletions.next().await {
-            tracing::error!(%error, "changes of nftables are not heard");
-            return;
-        }
-        while let Err(error) = replace_missing(&tables, &attached).await {
-            tracing::error!(%error, "the network's tables are not made anew");
-            tokio::time::sleep(TABLES_RETRY_PAUSE).await;
-        }
-    }
-}
-
-async fn replace_missing(tables: &Arc<Tables>, attached: &Attached) -> Result<()> {
-    let attached = attached.lock().await;
-    if attached.is_none() || are_there(tables).await {
-        return Ok(());
-    }
-    tracing::warn!("somebody deleted the network's tables: they are made anew");
-    replace(tables, &attached).await
-}
-
-async fn are_there(tables: &Arc<Tables>) -> bool {
-    let tables = Arc::clone(tables);
-    // What cannot be told is made anew.
-    blocking(move || tables.all().all(|table| exists(table).unwrap_or(false))).await
-}
-
-async fn replace(
-    tables: &Arc<Tables>,
-    attached: &Option<BTreeMap<Ipv4Addr, Attachment>>,
-) -> Result<()> {
-    let (tables, attached) = (Arc::clone(tables), attached.clone().unwrap_or_default());
-    commit(move || Some(tables.replace(attached.values()))).await
-}
-
-/// Makes a transaction and lets it happen, off the threads that others wait for.
-async fn commit(batch: impl FnOnce() -> Option<Batch> + Send + 'static) -> Result<()> {
-    let done = blocking(move || batch().map_or(Ok(()), Batch::commit)).await;
-    done.context(|| "change nftables".to_owned())
 }
 
 fn check_bridge_name(bridge: &str) -> Result<()> {

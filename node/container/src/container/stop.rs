@@ -105,7 +105,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
     }
     // First, and before the namespace goes: a caller is served or refused, and never left waiting.
     let attachment = container.record.attachment();
-    let detached = inner.network.detach(&attachment).await;
+    let detached = inner.network.rules.detach(&attachment).await;
     if let Some(link) = container.link() {
         end(id, container, &link).await?;
     }

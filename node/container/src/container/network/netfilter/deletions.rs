@@ -1,15 +1,10 @@
 //! Tables that somebody deletes: a firewall that starts anew takes all there are.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, recv, sendto};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket};
-
-use super::{Answer, Table, single, socket_of_netfilter};
 
 /// The group that hears of every change of nftables (`NFNLGRP_NFTABLES`), as a bit.
 const CHANGES: u32 = 1 << 6;
@@ -50,31 +45,6 @@ fn tells_of_deletion(mut messages: &[u8]) -> bool {
         messages = messages.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
     }
     false
-}
-
-/// Whether there is such a table.
-pub(in super::super) fn exists(table: &Table) -> io::Result<bool> {
-    let socket = socket_of_netfilter()?;
-    let (question, kernel) = (single(table, libc::NFT_MSG_GETTABLE), NetlinkAddr::new(0, 0));
-    sendto(socket.as_raw_fd(), &question, &kernel, MsgFlags::empty())?;
-    let mut buffer = vec![0; 4 << 10];
-    let length = loop {
-        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(length) => break length,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    };
-    // The table, or why there is none.
-    let kind = buffer[..length].get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
-    if kind.map(i32::from) != Some(libc::NLMSG_ERROR) {
-        return Ok(true);
-    }
-    match Answer::split(&buffer[..length]) {
-        Some((answer, _)) if answer.errno == libc::ENOENT => Ok(false),
-        Some((answer, _)) => Err(io::Error::from_raw_os_error(answer.errno)),
-        None => Err(io::ErrorKind::InvalidData.into()),
-    }
 }
 
 #[cfg(test)]
