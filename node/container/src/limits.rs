@@ -27,6 +27,9 @@ pub const EGRESS_LOGS_PER_SECOND_MAX: u32 = 50;
 /// As many as may come at once before [`EGRESS_LOGS_PER_SECOND_MAX`] counts.
 pub const EGRESS_LOGS_AT_ONCE_MAX: u32 = 100;
 
+/// How long to wait before looking again whether a deleted link is gone; measured: 1 to 7 ms.
+pub const LINK_GONE_PAUSE: Duration = Duration::from_millis(1);
+
 /// How long the network's tables, which somebody deleted, wait after a failure to be made anew.
 pub const TABLES_RETRY_PAUSE: Duration = Duration::from_secs(1);
 

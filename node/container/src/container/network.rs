@@ -16,6 +16,7 @@
 
 mod egress;
 mod host_port;
+mod link;
 mod netfilter;
 mod rules;
 mod subnet;
@@ -38,6 +39,7 @@ use rtnetlink::{
 use super::error::{Context as _, Error, Result};
 use super::runtime::AbortOnDrop;
 use super::spec::{ContainerId, PortMapping};
+use link::{index_of, remove_link};
 use rules::Rules;
 use table::Tables;
 
@@ -116,7 +118,7 @@ impl Network {
             Err(error) => {
                 // Nobody uses it yet: leave the host as it was.
                 if is_new {
-                    let _ = network.remove_link(bridge).await;
+                    let _ = remove_link(bridge).await;
                 }
                 Err(error)
             }
@@ -138,7 +140,7 @@ impl Network {
             }
             Ok(()) | Err(_) => {}
         }
-        let index = self.index_of(name).await?.ok_or_else(|| vanished("bridge", name))?;
+        let index = index_of(name).ok_or_else(|| vanished("bridge", name))?;
         // The whole subnet is behind it: what has no link of its own goes nowhere else.
         let mut address =
             self.netlink.address().add(index, IpAddr::V4(gateway), self.subnet.prefix());
@@ -157,16 +159,6 @@ impl Network {
         let up = LinkUnspec::new_with_index(index).up().build();
         let set = self.netlink.link().set(up).execute().await;
         set.map_err(|e| netlink(format!("set bridge {name} up"), &e))
-    }
-
-    async fn index_of(&self, name: &str) -> Result<Option<u32>> {
-        use futures_util::TryStreamExt as _;
-        let mut links = self.netlink.link().get().match_name(name.to_owned()).execute();
-        match links.try_next().await {
-            Ok(link) => Ok(link.map(|link| link.header.index)),
-            Err(e) if is(&e, Errno::ENODEV) => Ok(None),
-            Err(e) => Err(netlink(format!("find link {name}"), &e)),
-        }
     }
 
     /// Gives the network namespace of the process `pid` an `eth0` that leads here.
@@ -192,7 +184,7 @@ impl Network {
         added.map_err(|e| netlink(format!("create link {name}"), &e))?;
         write_sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
         write_sysctl_if_there(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-        let index = self.index_of(&name).await?.ok_or_else(|| vanished("link", &name))?;
+        let index = index_of(&name).ok_or_else(|| vanished("link", &name))?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(address, 32)
             .output_interface(index)
@@ -204,23 +196,14 @@ impl Network {
     }
 
     /// Takes the link away; done if it is not there.
-    pub(super) async fn disconnect(&self, address: Ipv4Addr) -> Result<()> {
-        self.remove_link(&link_name(address)).await
-    }
-
-    async fn remove_link(&self, name: &str) -> Result<()> {
-        let Some(index) = self.index_of(name).await? else { return Ok(()) };
-        match self.netlink.link().del(index).execute().await {
-            // The kernel took it meanwhile, with the namespace of its other end.
-            Err(e) if !is(&e, Errno::ENODEV) => Err(netlink(format!("delete link {name}"), &e)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    pub(super) async fn disconnect(address: Ipv4Addr) -> Result<()> {
+        remove_link(&link_name(address)).await
     }
 
     /// Removes gateway and tables.
     pub(super) async fn close(&self) -> Result<()> {
         self.rules.remove().await?;
-        self.remove_link(&self.bridge).await
+        remove_link(&self.bridge).await
     }
 }
 

@@ -8,6 +8,7 @@ use nix::libc;
 
 use super::error::{Context as _, Error, Result};
 use super::link::ShimLink;
+use super::network::Network;
 use super::recover::kill_shim;
 use super::runtime::{Container, Event, Inner, Runtime, blocking, lock, to_its_end};
 use super::shim::protocol::ToShim;
@@ -114,7 +115,7 @@ pub(super) async fn teardown(inner: &Inner, container: &Container) -> Result<()>
     let (cgroups, owned_id) = (Arc::clone(&inner.cgroups), id.clone());
     let (groups, disconnected) = tokio::join!(
         blocking(move || cgroups.remove(&owned_id)),
-        inner.network.disconnect(attachment.address),
+        Network::disconnect(attachment.address),
     );
     groups.and(disconnected).and(detached)?;
     // Last, for the record is in it.
