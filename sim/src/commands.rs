@@ -1,5 +1,6 @@
 //! The commands of `sim`, a file each, and what they have in common: how a failure is told.
 
+pub(crate) mod draw;
 pub(crate) mod meta;
 pub(crate) mod mutants;
 pub(crate) mod replay;

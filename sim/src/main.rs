@@ -6,6 +6,7 @@ mod commands;
 mod pool;
 
 use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -86,9 +87,15 @@ enum Command {
         /// Instances for each cell.
         #[arg(long, default_value_t = 200)]
         instances_per_cell: u64,
-        /// Draw how cost grows, as an SVG file.
-        #[arg(long, value_name = "FILE")]
-        plot: Option<std::path::PathBuf>,
+    },
+    /// Draw how cost grows, by the tables in a document, as an SVG file.
+    Draw {
+        /// Where the tables are, as `sim scale` prints them.
+        #[arg(default_value = "docs/scale.md")]
+        tables: PathBuf,
+        /// The drawing.
+        #[arg(default_value = "docs/scale.svg")]
+        drawing: PathBuf,
     },
     /// Run what is asked on standard input, a line each: for `sim` itself.
     #[command(hide = true)]
@@ -134,7 +141,10 @@ struct Sweep {
     /// Go on for so long, instead of up to a last seed.
     #[arg(long, conflicts_with = "seeds")]
     minutes: Option<u64>,
-    /// Replicas alone, with commands of every kind, instead of whole nodes.
+    /// Only whole nodes.
+    #[arg(long, conflicts_with = "replicas")]
+    nodes: bool,
+    /// Only replicas, with commands of every kind.
     #[arg(long)]
     replicas: bool,
     /// Go on after a seed has failed.
@@ -147,13 +157,14 @@ Examples:
   sim run 7                     one cluster of whole nodes
   sim run 7 --story             the same, an event a line
   sim meta 7                    the same run, twice over?
-  sim sweep 1..200              as many clusters, on all cores
+  sim sweep 1..200              as many clusters of whole nodes, and of replicas, on all cores
   sim sweep --minutes 60        for an hour, from a seed of the clock's
   sim sweep 1..200 --replicas --keep-going
   sim shrink 7                  less of a seed that fails
   sim replay --drawn 200        what CI runs
   sim mutants                   (built with --features mutants)
-  sim scale 50,250,1250 --plot docs/scale.svg";
+  sim scale 50,250,1250         what things cost in clusters of these sizes
+  sim draw docs/scale.md docs/scale.svg";
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {
     let parse = || {
@@ -199,9 +210,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Mutants { names, seeds, list } => commands::mutants::run(&names, seeds, list),
         Command::Shrink { which, runs } => commands::shrink::run(which.job(), runs),
         Command::Speed { seeds } => commands::speed::run(seeds),
-        Command::Scale { members, voters, instances_per_cell, plot } => {
-            commands::scale::run(&members, voters, instances_per_cell, plot.as_deref())
+        Command::Scale { members, voters, instances_per_cell } => {
+            commands::scale::run(&members, voters, instances_per_cell)
         }
+        Command::Draw { tables, drawing } => commands::draw::run(&tables, &drawing),
         Command::Worker => pool::work(),
     }
 }

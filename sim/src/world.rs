@@ -63,6 +63,8 @@ struct World {
     checker: Mutex<Checker>,
     /// The times that proposals carry: no two the same, so that no two have the same bytes.
     stamps: Mutex<BTreeSet<u64>>,
+    /// When the registry of images is back, in nanoseconds of virtual time.
+    registry_back_ns: AtomicU64,
     /// Set when clients are to stop.
     quiet: AtomicBool,
 }
@@ -186,6 +188,7 @@ impl World {
             nodes: Mutex::default(),
             checker: Mutex::default(),
             stamps: Mutex::default(),
+            registry_back_ns: AtomicU64::new(0),
             quiet: AtomicBool::new(false),
         };
         if scope == Scope::Nodes {
@@ -289,6 +292,15 @@ impl World {
     /// Whether there is anything left to learn from this run: its first violation ends it.
     fn broken(&self) -> bool {
         !self.checker().violations().is_empty() || !runtime::panics().is_empty()
+    }
+
+    /// The registry of images is away until then.
+    fn set_registry_back(&self, at: Duration) {
+        self.registry_back_ns.store(nanos(at), Ordering::Relaxed);
+    }
+
+    fn is_registry_away(&self) -> bool {
+        nanos(runtime::true_time()) < self.registry_back_ns.load(Ordering::Relaxed)
     }
 
     fn is_quiet(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::time::Millis;
 pub fn check(state: &State) -> Result<(), String> {
     each_desired_index_has_at_most_one_row_and_no_other_index_has_one(state)?;
     only_ordinary_rows_wait(state)?;
-    nothing_that_runs_has_a_suspect(state)?;
+    nothing_that_runs_has_another_row(state)?;
     each_placement_names_a_known_cell(state)?;
     each_instance_guid_is_used_once(state)?;
     a_closed_cell_is_empty(state)?;
@@ -53,12 +53,13 @@ fn only_ordinary_rows_wait(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// Who runs has replaced it; if its cell returned, it would take the place of who runs.
-fn nothing_that_runs_has_a_suspect(state: &State) -> Result<(), String> {
-    for lrp in state.actual_lrps().filter(|lrp| lrp.presence == Presence::Suspect) {
+/// Who runs has replaced the suspect and the copy; if the suspect's cell returned, or the copy's had
+/// work again, they would take the place of who runs.
+fn nothing_that_runs_has_another_row(state: &State) -> Result<(), String> {
+    for lrp in state.actual_lrps().filter(|lrp| lrp.presence != Presence::Ordinary) {
         let id = ActualLrpId { presence: Presence::Ordinary, ..lrp.id() };
         if state.actual_lrp(&id).is_some_and(|ordinary| ordinary.is_running()) {
-            return Err(format!("{id:?} runs and has a suspect"));
+            return Err(format!("{id:?} runs, and so does {:?}", lrp.id()));
         }
     }
     Ok(())

@@ -37,7 +37,6 @@ pub(crate) const EDGES: &[&str] = &[
     "suspect: CLAIMED -> away",
     "suspect: RUNNING -> away",
     "evacuating: away -> RUNNING",
-    "evacuating: RUNNING -> RUNNING",
     "evacuating: RUNNING -> away",
     "task: away -> PENDING",
     "task: PENDING -> PENDING",

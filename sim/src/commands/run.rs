@@ -1,5 +1,6 @@
 //! One run, told as asked.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use sim::coverage;
@@ -9,9 +10,16 @@ use super::tell_failure;
 use crate::pool::{Answer, Job};
 
 pub(crate) fn run(job: &Job, story: bool, hashes: bool) -> anyhow::Result<ExitCode> {
-    let tell = move |event: &Event<'_>| match hashes {
-        true => println!("{:016x} {event}", event.hash),
-        false => println!("{event}"),
+    let tell = move |event: &Event<'_>| {
+        let mut out = std::io::stdout().lock();
+        let told = match hashes {
+            true => writeln!(out, "{:016x} {event}", event.hash),
+            false => writeln!(out, "{event}"),
+        };
+        if told.is_err() {
+            // Whoever listened has heard enough: `sim run 7 --story | head`.
+            std::process::exit(0);
+        }
     };
     let answer = job.run(story.then(|| Box::new(tell) as _))?;
     summarise(&answer);

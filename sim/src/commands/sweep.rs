@@ -10,8 +10,8 @@ use sim::coverage;
 use sim::world::{Run, Scope};
 
 use super::tell_failure;
+use crate::Sweep;
 use crate::pool::{self, Answer, Job};
-use crate::{Sweep, scope};
 
 pub(crate) fn run(sweep: &Sweep) -> anyhow::Result<ExitCode> {
     let (first, last, deadline) = match (&sweep.seeds, sweep.minutes) {
@@ -21,13 +21,17 @@ pub(crate) fn run(sweep: &Sweep) -> anyhow::Result<ExitCode> {
             (seed_of_the_clock()?, None, Some(now() + minutes))
         }
     };
-    let scope = scope(sweep.replicas);
+    let scopes: Vec<Scope> = [(Scope::Nodes, sweep.replicas), (Scope::Replicas, sweep.nodes)]
+        .into_iter()
+        .filter_map(|(scope, others_only)| (!others_only).then_some(scope))
+        .collect();
     let bar = match last {
-        Some(last) => bar(last - first),
+        Some(last) => bar((last - first) * scopes.len() as u64),
         None => ProgressBar::new_spinner(),
     };
     let mut results = Results::default();
-    let jobs = (first..last.unwrap_or(u64::MAX)).map(|seed| Job::of(Run::of(seed, scope)));
+    let jobs = (first..last.unwrap_or(u64::MAX))
+        .flat_map(|seed| scopes.iter().map(move |scope| Job::of(Run::of(seed, *scope))));
     let is_time = || deadline.is_none_or(|deadline| now() < deadline);
     let mut failed = false;
     pool::each(jobs, |job, answer| {
@@ -38,7 +42,7 @@ pub(crate) fn run(sweep: &Sweep) -> anyhow::Result<ExitCode> {
         is_time() && (sweep.keep_going || !failed)
     })?;
     bar.finish_and_clear();
-    results.tell(scope);
+    results.tell(&scopes);
     Ok(if results.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -65,13 +69,14 @@ pub(super) fn bar(length: u64) -> ProgressBar {
 /// What came of many runs.
 #[derive(Default)]
 pub(super) struct Results {
-    counts: BTreeMap<&'static str, u64>,
+    of_nodes: BTreeMap<&'static str, u64>,
+    of_replicas: BTreeMap<&'static str, u64>,
     ran: u64,
     virtual_ms: u64,
     real_ms: u64,
     polls: u64,
     slowest_ms: u64,
-    pub(super) failed: Vec<u64>,
+    pub(super) failed: Vec<String>,
 }
 
 impl Results {
@@ -82,29 +87,36 @@ impl Results {
         self.real_ms += answer.real_ms;
         self.polls += answer.polls;
         self.slowest_ms = self.slowest_ms.max(answer.healed_ms.unwrap_or_default());
-        for name in coverage::groups().into_iter().flat_map(|(_, names)| names) {
-            if let Some(count) = answer.counts.get(name) {
-                *self.counts.entry(name).or_default() += count;
-            }
-        }
+        let names = coverage::groups().into_iter().flat_map(|(_, names)| names);
+        let counts = names.filter_map(|name| Some((name, *answer.counts.get(name)?))).collect();
+        coverage::add(
+            match job.run.scope {
+                Scope::Nodes => &mut self.of_nodes,
+                Scope::Replicas => &mut self.of_replicas,
+            },
+            &counts,
+        );
         if !answer.violations.is_empty() {
-            self.failed.push(job.run.seed);
+            self.failed.push(job.arguments());
             tell_failure(job, answer);
         }
     }
 
     /// The table of what happened, and the list of what did not.
-    pub(super) fn tell(&self, scope: Scope) {
+    pub(super) fn tell(&self, scopes: &[Scope]) {
         for (heading, names) in coverage::groups() {
-            println!("\n{heading}");
+            println!("\n{:>9} {:>9} {heading}", "nodes", "replicas");
             for name in names {
-                let count = self.counts.get(name).copied().unwrap_or(0);
+                let [nodes, replicas] = [&self.of_nodes, &self.of_replicas]
+                    .map(|counts| counts.get(name).copied().unwrap_or(0));
                 let meaning = coverage::EVENTS.iter().find(|(event, _)| *event == name);
                 let meaning = meaning.map_or("", |(_, meaning)| meaning);
-                println!("{count:>9} {name:<24} {meaning}");
+                println!("{nodes:>9} {replicas:>9} {name:<24} {meaning}");
             }
         }
-        let gaps = coverage::gaps(&self.counts, scope);
+        let mut all = self.of_nodes.clone();
+        coverage::add(&mut all, &self.of_replicas);
+        let gaps = coverage::gaps(&all, scopes);
         if !gaps.is_empty() {
             println!("\ngaps, never seen: {}", gaps.join(", "));
         }
@@ -115,7 +127,7 @@ impl Results {
     pub(super) fn tell_in_a_line(&self) {
         let Self { ran, virtual_ms, real_ms, polls, slowest_ms, failed, .. } = self;
         println!(
-            "\n{ran} seeds, {} s of virtual time, {} a real second on one core, {polls} polls; \
+            "\n{ran} runs, {} s of virtual time, {} a real second on one core, {polls} polls; \
              slowest to come right: {} s",
             virtual_ms / 1000,
             virtual_ms / real_ms.max(&1),
@@ -123,7 +135,7 @@ impl Results {
         );
         match &failed[..] {
             [] => println!("all held"),
-            failed => println!("failed: {failed:?}"),
+            failed => println!("failed: {}", failed.join("; ")),
         }
     }
 }

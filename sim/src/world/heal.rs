@@ -37,6 +37,7 @@ impl World {
             links.mend_all();
             links.set_weather(Weather::FAIR);
         });
+        self.set_registry_back(Duration::ZERO);
         let all: Vec<NodeId> = self.nodes().keys().copied().collect();
         for id in all {
             if self.nodes()[&id].forgot {

@@ -43,6 +43,8 @@ pub struct Habits {
     pub image_slow: PerMillion,
     /// How many containers hang while they are made, until something gives up.
     pub hangs: PerMillion,
+    /// How long these hang.
+    pub hang: Duration,
     /// How many processes ignore SIGTERM, and are killed when their grace is over.
     pub stubborn: PerMillion,
     /// How many instances are not healthy as soon as their process runs, but only later or never.
@@ -57,7 +59,7 @@ const HEALTH_SLOW_MAX: Duration = Duration::from_secs(60);
 const READINESS_MAX: Duration = Duration::from_secs(30);
 /// The most that an image takes that is slow.
 const IMAGE_SLOW_MAX: Duration = Duration::from_secs(60);
-/// How long a container hangs.
+/// How long a container hangs, where the mix says nothing else.
 const HANG: Duration = Duration::from_secs(120);
 /// The most that a task's process lives: it is waited for when all is mended.
 const TASK_LIFE_MAX: Duration = Duration::from_secs(60);
@@ -75,6 +77,7 @@ impl Habits {
         callbacks_fail: PerMillion::NEVER,
         image_slow: PerMillion::NEVER,
         hangs: PerMillion::NEVER,
+        hang: HANG,
         stubborn: PerMillion::NEVER,
         health_slow: PerMillion::NEVER,
         unready: PerMillion::NEVER,
@@ -98,6 +101,7 @@ impl Habits {
             callbacks_fail: PerMillion(*rng.pick(&[0, 200_000, 800_000])),
             image_slow: PerMillion(*rng.pick(&[0, 100_000])),
             hangs: PerMillion(*rng.pick(&[0, 0, 20_000])),
+            hang: HANG,
             stubborn: PerMillion(*rng.pick(&[0, 200_000])),
             health_slow: PerMillion(*rng.pick(&[0, 100_000])),
             unready: PerMillion(*rng.pick(&[0, 0, 100_000])),
@@ -391,7 +395,7 @@ impl Containers for SimContainers {
             let takes = self.machine.inner().rng.between(Duration::ZERO, IMAGE_SLOW_MAX);
             SimRuntime::sleep(takes).await;
         }
-        if fails {
+        if fails || self.world.is_registry_away() {
             self.tell("container_not_made", handle);
             let (_, retryable) = self.machine.draw(|_| HALF);
             return Err(CreateFailure { reason: "its image is not there".to_owned(), retryable });
@@ -404,7 +408,8 @@ impl Containers for SimContainers {
         SimRuntime::sleep(takes).await;
         if hangs {
             self.tell("container_hung", handle);
-            SimRuntime::sleep(HANG).await;
+            let hang = self.machine.inner().habits.hang;
+            SimRuntime::sleep(hang).await;
             self.machine.remove(handle, serial);
             let reason = "it did not start in time".to_owned();
             return Err(CreateFailure { reason, retryable: true });

@@ -47,6 +47,8 @@ pub struct Mix {
     pub wear: Wear,
     /// How containers fare meanwhile.
     pub habits: Habits,
+    /// Most containers that start at once in the whole cluster; 0 is unlimited.
+    pub starting_max: u32,
     /// What a cell offers, in MiB of memory.
     pub cell_memory_mb: u32,
     /// How far clocks drift, in parts of a million, either way.
@@ -96,6 +98,8 @@ pub enum Fault {
     Forget,
     /// A bit on a disk flips for good.
     Rot,
+    /// The registry of images is away: no container can be made.
+    Registry,
     /// A container's process is killed.
     Kill,
     /// A cell is evacuated, or given work again.
@@ -106,7 +110,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Cut,
         Self::Flap,
         Self::Mend,
@@ -120,6 +124,7 @@ impl Fault {
         Self::Replace,
         Self::Forget,
         Self::Rot,
+        Self::Registry,
         Self::Kill,
         Self::Evacuate,
         Self::Upgrade,
@@ -137,7 +142,8 @@ impl Fault {
             (Self::Kill, Scope::Nodes) => &[0, 1, 4],
             (Self::Evacuate, Scope::Nodes) => &[0, 1, 3],
             (Self::Upgrade, Scope::Nodes) => &[0, 1],
-            (Self::Kill | Self::Evacuate | Self::Upgrade, Scope::Replicas) => &[0],
+            (Self::Registry, Scope::Nodes) => &[0, 0, 2],
+            (Self::Kill | Self::Evacuate | Self::Upgrade | Self::Registry, Scope::Replicas) => &[0],
         }
     }
 
@@ -156,6 +162,7 @@ impl Fault {
             Self::Replace => "replace",
             Self::Forget => "forget",
             Self::Rot => "rot",
+            Self::Registry => "registry",
             Self::Kill => "kill",
             Self::Evacuate => "evacuate",
             Self::Upgrade => "upgrade",
@@ -177,13 +184,14 @@ impl Mix {
             let mut rng = Rng::stream(seed, fault.name());
             (fault, *rng.pick(fault.weights(scope)))
         };
-        Self {
+        let mut mix = Self {
             voters: *rng.pick(&[3, 3, 3, 5]),
             clients: 1 + rng.below(6),
             break_for: Duration::from_secs(break_s),
             weather: Weather::draw(rng),
             wear: Wear::draw(rng),
             habits: if scope == Scope::Nodes { Habits::draw(rng) } else { Habits::CALM },
+            starting_max: *Rng::stream(seed, "starting").pick(&[0, 0, 2]),
             cell_memory_mb: *rng.pick(&[8_192, 8_192, 64]),
             drift_ppm_max: *rng.pick(&[0, 200, 50_000]),
             wall_off_ms_max: *rng.pick(&[0, 500, 60_000]),
@@ -193,7 +201,13 @@ impl Mix {
             snapshot_entries,
             snapshot_entries_kept: rng.below(snapshot_entries),
             snapshot_chunk_bytes: *Rng::stream(seed, "chunk").pick(&[1_000, 512 << 10]),
+        };
+        if is_long && scope == Scope::Nodes && mix.starting_max > 0 {
+            // Few at a time start, and most of them hang: some tasks wait for too long.
+            mix.habits.hangs = PerMillion(950_000);
+            mix.habits.hang = Duration::from_secs(11 * 60);
         }
+        mix
     }
 
     /// As a cluster on an ordinary day: five nodes, people who take their time, and all faults

@@ -65,6 +65,7 @@ impl Nemesis {
                 Fault::Replace => self.replace(),
                 Fault::Forget => self.forget(),
                 Fault::Rot => self.rot(),
+                Fault::Registry => self.registry(),
                 Fault::Kill => self.kill(),
                 Fault::Evacuate => self.evacuate(),
                 Fault::Upgrade => self.upgrade(),
@@ -243,6 +244,13 @@ impl Nemesis {
         for node in self.world.nodes().values() {
             node.disk.set_wear(Wear::draw(&mut self.rng));
         }
+    }
+
+    /// No image comes for a while, wherever a container is to be made.
+    fn registry(&mut self) {
+        let takes = self.rng.between(Duration::from_secs(15), Duration::from_secs(300));
+        runtime::event("registry_away", &[]);
+        self.world.set_registry_back(runtime::true_time() + takes);
     }
 
     fn kill(&mut self) {

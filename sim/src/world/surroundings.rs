@@ -43,6 +43,11 @@ impl agent::World for Surroundings {
         date.unwrap_or_else(|| self.containers.world.date(self.containers.me))
     }
 
+    fn settings(&self) -> plan::Settings {
+        let starting_container_count_maximum = self.containers.world.mix.starting_max;
+        plan::Settings { starting_container_count_maximum, ..plan::Settings::default() }
+    }
+
     fn containers(&self) -> &SimContainers {
         &self.containers
     }

@@ -139,10 +139,9 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The instance becomes a copy, and its row waits for a cell again. A copy that an evacuation
-    /// before this one left elsewhere goes.
+    /// The instance becomes a copy, and its row waits for a cell again. There is no other copy: its
+    /// start removed the one that it replaced.
     fn copy_and_unclaim(&mut self, row: &Arc<ActualLrp>) {
-        self.remove_row(&ActualLrpId { presence: Presence::Evacuating, ..row.id() });
         let copy = Arc::new(ActualLrp {
             presence: Presence::Evacuating,
             since: self.stamp.at,

@@ -301,7 +301,12 @@ fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command 
     } else {
         instance
     };
+    // What has crashed tends to crash again, and soonest where it never ran: only so does any come
+    // to wait for its restart.
+    let again = if row.is_running() { 300_000 } else { 700_000 };
+    let crashes = row.crash_count > 0 && rng.chance(PerMillion(again));
     match rng.below(8) {
+        _ if crashes => Command::CrashLrp { key, instance, reason: "exit status 2".into() },
         0 => Command::CrashLrp { key, instance, reason: "exit status 1".into() },
         1 => Command::RemoveLrp { key, instance },
         2 => Command::RetireLrp { process_guid, index },
