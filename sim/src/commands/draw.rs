@@ -80,9 +80,13 @@ fn draw(measured: &Measured) -> String {
     line(format_args!(
         "<path d=\"M{left} {MARGIN} V{bottom} H{right}\" fill=\"none\" stroke=\"black\"/>"
     ));
+    let mut free = 0;
     for members in measured.keys() {
-        let at = x(*members);
-        let below = bottom + 18;
+        let (at, below) = (x(*members), bottom + 18);
+        if at < free {
+            continue; // it would be written over the one before it
+        }
+        free = at + 30;
         line(format_args!(
             "<text x=\"{at}\" y=\"{below}\" text-anchor=\"middle\">{members}</text>"
         ));
