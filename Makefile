@@ -51,4 +51,4 @@ test-needs: needs
 
 # What the benches race against.
 bench-needs: needs
-	@.ci/install etcd-server etcd-client iproute2
+	@.ci/install etcd-server etcd-client iproute2 busybox-static crun runc podman

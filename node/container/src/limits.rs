@@ -156,6 +156,9 @@ pub const REGISTRY_TRIES_MAX: u32 = 3;
 pub const LAYER_PROGRESS_BYTES_MIN: u64 = 1 << 20;
 /// The pause before the second try; doubled for each further one.
 pub const REGISTRY_PAUSE_FIRST: Duration = Duration::from_millis(200);
+/// How old a container is when its shim leaves the node's group of version 2: if a service manager
+/// ends the node's group before that, it ends the container.
+pub const SHIM_MOVE_AFTER: Duration = Duration::from_millis(200);
 /// The longest pause that we choose.
 pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The longest pause that a registry may ask for with Retry-After; past it the pull fails with

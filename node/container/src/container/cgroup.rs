@@ -15,6 +15,7 @@ use std::{fs, thread};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::error::{Context as _, Error, Result};
 use super::limits::Limits;
@@ -43,20 +44,37 @@ struct V1 {
     pids: PathBuf,
     cpu: PathBuf,
     cpuacct: Option<PathBuf>,
-    /// Hierarchies without controllers that a service manager kills by (`name=systemd`, the
-    /// unified one): shims leave the node's group there too.
+    /// Hierarchies without controllers that a service manager kills by: shims leave the node's
+    /// group there too. `name=systemd`,
     managers: Vec<PathBuf>,
+    /// and the hybrid layout's version 2.
+    unified: Option<PathBuf>,
 }
 
-/// Which directories a container, and its shim, belong to.
+/// Which directories a container belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
-    /// Where the container's init is put before it runs.
+    /// One in each hierarchy.
     pub container: Vec<PathBuf>,
-    /// Where its shim moves to.
-    pub shims: Vec<PathBuf>,
     /// The file with the `oom_kill` counter.
     pub oom_counter: PathBuf,
+}
+
+/// How a container's shim and init join their groups.
+///
+/// Whoever moves a process by `cgroup.procs` first waits until no processor is in the middle of a
+/// fork or an exit, 10 to 20 ms on an idle machine (the kernel's `cgroup_threadgroup_rwsem`). A
+/// thread that moves itself, by `tasks` of version 1, does not; nor does who is born in a group of
+/// version 2 (CLONE_INTO_CGROUP, clone3(2)). What is left, the shim's group of version 2, nobody
+/// waits for: see [`Cgroups::move_shim`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Joins {
+    /// Files that the shim, which is one thread, writes a 0 to.
+    pub shim_tasks: Vec<PathBuf>,
+    /// Likewise init.
+    pub init_tasks: Vec<PathBuf>,
+    /// The group of version 2 that init is born in, where there is version 2.
+    pub init_group: Option<PathBuf>,
 }
 
 impl Cgroups {
@@ -125,10 +143,7 @@ impl Cgroups {
             .map(|(name, _)| name)
             .collect();
         match (missing.as_slice(), unified) {
-            ([], unified) => {
-                v1.managers.extend(unified);
-                Ok(Version::V1(v1))
-            }
+            ([], unified) => Ok(Version::V1(V1 { unified, ..v1 })),
             // No v1 controller at all: they are the unified hierarchy's.
             (["memory", "pids", "cpu"], Some(root)) => Ok(Version::V2 { root }),
             (missing, _) => Err(Error::Invalid {
@@ -161,8 +176,60 @@ impl Cgroups {
             Version::V1(v1) => &v1.managers,
             Version::V2 { .. } => &[],
         };
-        let roots = self.roots().into_iter().chain(managers.iter().map(PathBuf::as_path));
-        roots.map(|root| root.join(&self.parent).join("shims")).collect()
+        let unified = self.unified();
+        let managers = managers.iter().map(PathBuf::as_path).chain(unified);
+        self.roots().into_iter().chain(managers).map(|root| self.shims_in(root)).collect()
+    }
+
+    fn shims_in(&self, root: &Path) -> PathBuf {
+        root.join(&self.parent).join("shims")
+    }
+
+    /// Version 2's hierarchy, where it is beside version 1's.
+    fn unified(&self) -> Option<&Path> {
+        match &self.version {
+            Version::V1(v1) => v1.unified.as_deref(),
+            Version::V2 { .. } => None,
+        }
+    }
+
+    /// How a container's shim and init join.
+    pub(super) fn joins(&self, id: &ContainerId) -> Joins {
+        let in_each = |dirs: Vec<PathBuf>, file: &str| -> Vec<PathBuf> {
+            dirs.into_iter().map(|dir| dir.join(file)).collect()
+        };
+        let container = self.groups(id).container;
+        let Version::V1(v1) = &self.version else {
+            return Joins { init_group: container.into_iter().next(), ..Joins::default() };
+        };
+        let shims = self.roots().into_iter().chain(v1.managers.iter().map(PathBuf::as_path));
+        let shims = shims.map(|root| self.shims_in(root)).collect();
+        Joins {
+            shim_tasks: in_each(shims, "tasks"),
+            // Of the managers' groups it is born in the shim's.
+            init_tasks: in_each(container, "tasks"),
+            // Which has no controller here, so that no container has a group of its own there.
+            init_group: v1.unified.as_ref().map(|root| self.shims_in(root)),
+        }
+    }
+
+    /// Moves a shim to its group of version 2, where there is version 2. Blocks, as [`Joins`] tells.
+    ///
+    /// Until then the end of the node's own group is the shim's too.
+    pub(super) fn move_shim(&self, pid: u32) {
+        let v2 = match &self.version {
+            Version::V2 { root } => Some(root.as_path()),
+            Version::V1(v1) => v1.unified.as_deref(),
+        };
+        let Some(root) = v2 else { return };
+        match write(&self.shims_in(root).join("cgroup.procs"), pid) {
+            Ok(()) => {}
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(Errno::ESRCH as i32) => {
+            }
+            Err(error) => {
+                tracing::warn!(pid, %error, "a shim stays in the node's cgroup, and ends with it");
+            }
+        }
     }
 
     fn in_v1(&self, root: &Path, id: &ContainerId) -> PathBuf {
@@ -177,7 +244,7 @@ impl Cgroups {
             Version::V1(v1) => self.in_v1(&v1.memory, id).join("memory.oom_control"),
             Version::V2 { .. } => container[0].join("memory.events"),
         };
-        Groups { container, shims: self.shims(), oom_counter }
+        Groups { container, oom_counter }
     }
 
     /// Makes a container's groups and sets its limits; nothing is in them yet.
@@ -418,10 +485,8 @@ mod tests {
         assert_eq!(v1.memory, Path::new("/sys/fs/cgroup/memory"));
         assert_eq!(v1.cpu, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(v1.cpuacct.as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
-        assert_eq!(
-            v1.managers,
-            [Path::new("/sys/fs/cgroup/systemd"), Path::new("/sys/fs/cgroup/unified")]
-        );
+        assert_eq!(v1.managers, [Path::new("/sys/fs/cgroup/systemd")]);
+        assert_eq!(v1.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         let cgroups = Cgroups { version: Version::V1(v1), parent: "gavel/n1".into(), pid_max: 0 };
         let groups = cgroups.groups(&id());
         assert_eq!(groups.container.len(), 3, "cpu and cpuacct share a mount");
@@ -429,6 +494,11 @@ mod tests {
             groups.oom_counter,
             Path::new("/sys/fs/cgroup/memory/gavel/n1/containers/c1/memory.oom_control")
         );
+        let joins = cgroups.joins(&id());
+        let at = |path: &str| Path::new("/sys/fs/cgroup").join(path);
+        assert_eq!(joins.init_tasks[1], at("memory/gavel/n1/containers/c1/tasks"));
+        assert_eq!(joins.shim_tasks.last(), Some(&at("systemd/gavel/n1/shims/tasks")));
+        assert_eq!(joins.init_group, Some(at("unified/gavel/n1/shims")));
     }
 
     #[test]
@@ -473,6 +543,13 @@ mod tests {
         let leaf = root.path().join("gavel/n1/shims/cgroup.subtree_control");
         assert!(!leaf.exists(), "processes live in leaves only");
 
+        let group = root.path().join("gavel/n1/containers/c1");
+        let joins = Joins { init_group: Some(group.clone()), ..Joins::default() };
+        assert_eq!(cgroups.joins(&id()), joins);
+        cgroups.move_shim(5);
+        let moved = root.path().join("gavel/n1/shims/cgroup.procs");
+        assert_eq!(fs::read_to_string(moved).unwrap(), "5");
+
         let limits = Limits {
             memory_bytes: Some(1 << 20),
             pids: Some(5),
@@ -480,7 +557,6 @@ mod tests {
             ..Limits::default()
         };
         cgroups.create(&id(), &limits).unwrap();
-        let group = root.path().join("gavel/n1/containers/c1");
         let read = |file: &str| fs::read_to_string(group.join(file)).unwrap();
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("memory.swap.max"), "0");

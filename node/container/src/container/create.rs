@@ -20,7 +20,7 @@ use super::shim::protocol::{FromShim, Setup, ToShim};
 use super::spec::{ContainerInfo, ContainerSpec, ContainerState};
 use super::state::{Files, Phase, Record};
 use super::stop::teardown;
-use crate::limits::SHIM_REPLY_WAIT_MAX;
+use crate::limits::{SHIM_MOVE_AFTER, SHIM_REPLY_WAIT_MAX};
 
 impl Runtime {
     /// Makes a container: its directories, id range, root file system, cgroups, namespaces,
@@ -164,7 +164,6 @@ impl Inner {
     }
 
     fn setup(&self, record: &Record, files: &Files, prepared: &Prepared) -> Setup {
-        let groups = self.cgroups.groups(&record.spec.id);
         Setup {
             dir: files.dir.clone(),
             writable: prepared.writable.clone(),
@@ -174,9 +173,8 @@ impl Inner {
             id_base: record.root_id(),
             id_count: IDS_PER_CONTAINER,
             privileged: record.spec.privileged,
-            shim_cgroups: groups.shims,
-            container_cgroups: groups.container,
-            oom_counter: groups.oom_counter,
+            cgroups: self.cgroups.joins(&record.spec.id),
+            oom_counter: self.cgroups.groups(&record.spec.id).oom_counter,
             address: record.address,
             gateway: self.config.subnet.gateway(),
             nameservers: self.config.nameservers.clone(),
@@ -194,8 +192,24 @@ impl Inner {
         let record = Record { phase: Phase::Created, ..container.record.clone() };
         container.files.write_record(&record)?;
         container.state.send_replace(Some(ContainerState::Created));
+        if let Some(pid) = shim.id() {
+            self.move_shim_later(container, pid);
+        }
         watch(self, container, connection, Some(shim));
         Ok(())
+    }
+
+    /// Not at once: the kernel lets nobody else make, join or remove a group meanwhile.
+    fn move_shim_later(&self, container: &Arc<Container>, pid: u32) {
+        let (cgroups, container) = (Arc::clone(&self.cgroups), Arc::downgrade(container));
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(SHIM_MOVE_AFTER).await;
+            // As long as the container has not ended its shim is there, and the number its own.
+            let Some(container) = container.upgrade() else { return };
+            if !matches!(*container.state.borrow(), None | Some(ContainerState::Exited(_))) {
+                blocking(move || cgroups.move_shim(pid)).await;
+            }
+        }));
     }
 }
 

@@ -94,6 +94,11 @@ pub(super) async fn spawn_shim(
 pub(super) struct ShimProcess(Option<Child>);
 
 impl ShimProcess {
+    /// Its process id.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.0.as_ref().map(Child::id)
+    }
+
     /// Waits for its end, for at most the moment between closing its socket and dying.
     pub(super) async fn reap(mut self) {
         if let Some(mut child) = self.0.take() {

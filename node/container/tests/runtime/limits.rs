@@ -1,8 +1,11 @@
 //! Memory, processes, processors.
 
+use std::fs;
+use std::time::Duration;
+
 use container::container::{ExitStatus, Limits, LogRate, LogStream, Process};
 
-use super::world::{World, args, id, sh};
+use super::world::{PATIENCE, World, args, id, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exceeding_the_memory_limit_is_reported() {
@@ -44,6 +47,57 @@ async fn the_process_limit_holds_a_fork_bomb() {
     assert!(errors.contains("can't fork"), "{errors}");
     assert_ne!(exit.status, ExitStatus::Code(0));
     world.close().await;
+}
+
+/// In each hierarchy that limits or that a service manager kills by, nothing of a container is left
+/// in the group of the node that made it.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_a_container_leaves_the_groups_of_its_node() {
+    let world = World::open().await;
+    world.run("c", "sleep 1000 & sleep 1000").await;
+    let parent = &world.config.cgroup_parent;
+    let app = world.pid("c");
+    let init = parent_of(app);
+    let mut waited = Duration::ZERO;
+    for (pid, is_shim) in [(app, false), (init, false), (parent_of(init), true)] {
+        let wrong = loop {
+            let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            let wrong = misplaced(&groups, parent, is_shim);
+            // The shim's group of version 2 is joined a moment later.
+            if wrong.is_empty() || !is_shim || waited > PATIENCE {
+                break wrong;
+            }
+            waited += Duration::from_millis(10);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert_eq!(wrong, Vec::<String>::new(), "of process {pid}");
+    }
+    world.close().await;
+}
+
+/// The lines of /proc/pid/cgroup (cgroups(7)) that name another group than they should.
+fn misplaced(groups: &str, parent: &str, is_shim: bool) -> Vec<String> {
+    let version_1_too = groups.lines().any(|line| line.contains(":memory:"));
+    let is_wrong = |line: &&str| {
+        let (controllers, group) = line.split_once(':').unwrap().1.split_once(':').unwrap();
+        let of_manager = controllers == "name=systemd" || controllers.is_empty() && version_1_too;
+        let limits =
+            ["memory", "pids", "cpu"].iter().any(|it| controllers.split(',').any(|c| c == *it))
+                || controllers.is_empty();
+        let wanted = match (is_shim || of_manager, limits || of_manager) {
+            (_, false) => return false,
+            (true, true) => format!("/{parent}/shims"),
+            (false, true) => format!("/{parent}/containers/c"),
+        };
+        group != wanted
+    };
+    groups.lines().filter(is_wrong).map(str::to_owned).collect()
+}
+
+fn parent_of(pid: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    line.trim().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

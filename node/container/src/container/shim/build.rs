@@ -5,14 +5,14 @@
 //! these can be named before anyone needs them.
 //! The *init* is born in new mount and pid namespaces, still the host's root; it mounts, and
 //! joins the holder's namespaces, the user namespace last.
-//! The shim moves init into its cgroups and goes between it and the node, which meanwhile gives
-//! the network namespace its link.
+//! The shim goes between it and the node, which meanwhile gives the network namespace its link.
+//! Both join their cgroups by themselves, in ways that need no wait.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caps::CapSet;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -29,7 +29,7 @@ use super::super::state::{Files, SOCKET};
 use super::init::{self, Namespaces};
 use super::packet::{name_senders, receive, send};
 use super::protocol::{FromInit, FromShim, Setup, ToInit, ToShim};
-use super::syscalls::{close_from, inherited};
+use super::syscalls::{clone_into, close_from, inherited};
 use super::{Context as _, Failure, Result, seccomp};
 use crate::limits::SHIM_MESSAGE_BYTES_MAX;
 
@@ -114,9 +114,7 @@ fn prepare(reader: &mut NodeReader<'_>) -> Result<Parts> {
     let setup = *setup;
     let files = Files { dir: setup.dir.clone() };
     let lock = lock(&files.lock())?;
-    for cgroup in &setup.shim_cgroups {
-        join_cgroup(cgroup, getpid())?;
-    }
+    join_groups(&setup.cgroups.shim_tasks)?;
     // The kernel may take anyone before the one who knows how the app ended.
     // Lowering it needs CAP_SYS_RESOURCE, which a node need not have.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
@@ -149,9 +147,11 @@ pub(in super::super) fn whole_file_lock() -> libc::flock {
     }
 }
 
-fn join_cgroup(cgroup: &Path, pid: Pid) -> Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    fs::write(&procs, pid.to_string()).with_context(|| format!("write {}", procs.display()))
+/// Moves this process, which has one thread, to the groups of these files.
+pub(super) fn join_groups(tasks: &[PathBuf]) -> Result<()> {
+    tasks.iter().try_for_each(|tasks| {
+        fs::write(tasks, "0").with_context(|| format!("write 0 to {}", tasks.display()))
+    })
 }
 
 /// The container itself.
@@ -178,14 +178,11 @@ fn raise(
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context("create a socket pair")?;
     name_senders(&control).context("set SO_PASSCRED")?;
-    let init = spawn(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID, || {
+    let group = setup.cgroups.init_group.as_deref();
+    let init = spawn_in(group, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID, || {
         init::main(setup, &init_control, &namespaces, &filter)
-    })
-    .context("create init")?;
+    })?;
     drop((init_control, namespaces));
-    for cgroup in &setup.container_cgroups {
-        join_cgroup(cgroup, init.0)?;
-    }
     // Raised, so that a machine out of memory loses an app before its node; inherited by all
     // that init starts.
     let score = format!("/proc/{}/oom_score_adj", init.0);
@@ -255,6 +252,36 @@ fn spawn(flags: CloneFlags, mut body: impl FnMut() -> isize) -> nix::Result<Chil
     // SAFETY: without CLONE_VM this is a fork; this process has one thread, so the child may
     // do whatever we may. It never returns into our frames: the end of `body` ends it.
     unsafe { clone(Box::new(&mut body), &mut stack, flags, Some(libc::SIGCHLD)) }.map(Child)
+}
+
+/// Starts a process that is in a cgroup of version 2 from its birth.
+fn spawn_in(
+    group: Option<&Path>,
+    flags: CloneFlags,
+    mut body: impl FnMut() -> isize,
+) -> Result<Child> {
+    let Some(group) = group else { return spawn(flags, body).context("create init") };
+    let context = || format!("create init in {}", group.display());
+    let directory = File::open(group).with_context(context)?;
+    #[expect(unsafe_code, reason = "clone")]
+    // SAFETY: this process has one thread, so the child may do whatever we may.
+    match unsafe { clone_into(&directory, flags) } {
+        Ok(0) => std::process::exit(i32::try_from(body()).unwrap_or(1)),
+        Ok(pid) => Ok(Child(Pid::from_raw(pid))),
+        Err(error) if is_too_old(&error) => {
+            // Before Linux 5.7: it is moved, and everybody waits.
+            let init = spawn(flags, body).context("create init")?;
+            fs::write(group.join("cgroup.procs"), init.0.to_string()).with_context(context)?;
+            Ok(init)
+        }
+        Err(error) => Err(error).with_context(context),
+    }
+}
+
+/// Whether the kernel does not know clone3(2), or not all of its arguments.
+fn is_too_old(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    [libc::ENOSYS, libc::E2BIG, libc::EINVAL].map(Some).contains(&errno)
 }
 
 fn map_ids(setup: &Setup, pid: Pid) -> Result<()> {

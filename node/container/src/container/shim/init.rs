@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 use seccompiler::BpfProgram;
 
 use super::super::spec::ExitStatus;
+use super::build::join_groups;
 use super::packet::{fitting, receive, send};
 use super::privileges::drop_capabilities;
 use super::protocol::{FromInit, Setup, ToInit};
@@ -70,7 +71,7 @@ fn build(setup: &Setup, control: &OwnedFd, namespaces: &Namespaces) -> Result<()
     prctl::set_name(c"gavel-init").context("name init")?;
     umask(Mode::empty());
     expect(control, |message| matches!(message, ToInit::Go))?;
-
+    join_groups(&setup.cgroups.init_tasks)?;
     // Only now: a cgroup namespace is rooted where its first process is.
     unshare(CloneFlags::CLONE_NEWCGROUP).context("create a cgroup namespace")?;
     for (namespace, kind, name) in [

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::cgroup::Joins;
 use super::super::disk::Writable;
 use super::super::log_rate::LogRate;
 use super::super::logs::{LogPosition, LogStream};
@@ -34,8 +35,7 @@ pub(in super::super) struct Setup {
     /// Whether it stays in the host's user namespace, with what that gives.
     #[serde(default)]
     pub privileged: bool,
-    pub shim_cgroups: Vec<PathBuf>,
-    pub container_cgroups: Vec<PathBuf>,
+    pub cgroups: Joins,
     pub oom_counter: PathBuf,
     pub address: Ipv4Addr,
     pub gateway: Ipv4Addr,

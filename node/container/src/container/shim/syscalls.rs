@@ -17,6 +17,8 @@ const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+// include/uapi/linux/sched.h
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// `struct mount_attr` of the same header.
 #[repr(C)]
@@ -38,6 +40,33 @@ pub(super) fn clone_mount(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: `path` is a zero-terminated string that outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     owned(fd)
+}
+
+/// Forks into new namespaces and a cgroup of version 2, whose directory it is (clone3(2), Linux
+/// 5.7). Returns 0 in the child.
+///
+/// # Safety
+///
+/// As of fork(2): the caller has one thread, or the child does no more than async-signal-safe
+/// things.
+pub(super) unsafe fn clone_into(
+    cgroup: impl AsFd,
+    namespaces: nix::sched::CloneFlags,
+) -> io::Result<libc::pid_t> {
+    let number = |value: libc::c_int| u64::try_from(value).map_err(|_| io::ErrorKind::InvalidInput);
+    // SAFETY: it has integers only, for which zero is what is not asked for.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = number(namespaces.bits())? | CLONE_INTO_CGROUP;
+    arguments.exit_signal = number(libc::SIGCHLD)?;
+    arguments.cgroup = number(cgroup.as_fd().as_raw_fd())?;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: the structure outlives the call and has this size; there is no stack in it, so the
+    // child goes on with its copy of ours.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
+    match libc::pid_t::try_from(pid) {
+        Ok(pid) if pid >= 0 => Ok(pid),
+        Ok(_) | Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What a mount keeps from those who see it, besides devices.
