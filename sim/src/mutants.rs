@@ -45,6 +45,7 @@ pub const MUTANTS: &[Mutant] = &[
     nodes("lost-cell-keeps-tasks", "tasks of a missing cell wait for it"),
     replicas("journal-forgets-tasks", "rows of tasks are not written to the disk"),
     nodes("crashes-not-due", "a crashed instance is not listed as due to restart"),
+    nodes("flag-keeps-apps", "apps of Docker run on when the flag is turned off"),
     nodes("flag-ignored", "images of Docker are taken whatever the flag says"),
     nodes("callbacks-forgotten", "tasks' clients are never told"),
     nodes("cells-missing-too-soon", "a cell is missing after an eighth of the TTL"),

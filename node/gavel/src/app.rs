@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use api::admin::{Consistency, Waiting};
-use model::{ActualLrp, ActualState, DesiredLrp, Presence, ProcessGuid};
+use model::{ActualLrp, ActualState, DesiredLrp, Presence, ProcessGuid, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Cell, Screen, Style, Table};
+use crate::recipe;
 use crate::units;
 
 /// The domain that Cloud Foundry's apps are in.
@@ -44,11 +45,13 @@ pub(crate) struct App {
     pub(crate) instances: Vec<Arc<ActualLrp>>,
     /// Why unplaced instances wait, by index.
     waiting: Vec<(u32, Waiting)>,
+    /// Why there are none, where a feature flag is off that it needs.
+    parked: Option<Refusal>,
 }
 
 impl App {
     pub(crate) fn new(desired: Arc<DesiredLrp>, instances: Vec<Arc<ActualLrp>>) -> Self {
-        Self { desired, instances, waiting: Vec::new() }
+        Self { desired, instances, waiting: Vec::new(), parked: None }
     }
 
     /// Asks for everything that is known of an app.
@@ -66,6 +69,10 @@ impl App {
         let mut app = Self::new(desired, instances);
         if consistency == Consistency::Linearizable && app.some_wait() {
             app.waiting = client.waiting_lrps(guid).await?;
+            let flags = client.feature_flags(consistency).await?;
+            app.parked = recipe::rehearse(&app.desired, &flags)
+                .err()
+                .filter(|refusal| matches!(refusal, Refusal::FeatureDisabled(_)));
         }
         Ok(app)
     }
@@ -141,7 +148,8 @@ impl App {
         }
         let missing = self.desired.indices().len().saturating_sub(self.ordinary().count());
         if missing > 0 {
-            seen.push(("not made yet".to_owned(), missing));
+            let why = self.parked.as_ref().map(|refusal| format!("not to run: {refusal}"));
+            seen.push((why.unwrap_or_else(|| "not made yet".to_owned()), missing));
         }
         seen.into_iter()
             .map(|(text, count)| {
@@ -208,6 +216,9 @@ impl App {
         field("instances", &format!("{}/{}", self.running(), desired.instances))?;
         for (position, route) in self.routes().iter().enumerate() {
             field(if position == 0 { "routes" } else { "" }, &format!("http://{route}"))?;
+        }
+        if let Some(parked) = &self.parked {
+            field("why", &parked.to_string())?;
         }
         if self.instances.is_empty() {
             return Ok(());

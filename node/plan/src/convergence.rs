@@ -57,7 +57,7 @@ pub(crate) fn overlooked(state: &State, at: Millis) -> Vec<Command> {
         let guid = &desired.process_guid;
         let has_row =
             |index: &u32| state.actual_lrp(&ActualLrpId::ordinary(guid.clone(), *index)).is_some();
-        let missing = desired.indices().filter(move |index| !has_row(index));
+        let missing = state.wanted(desired).filter(move |index| !has_row(index));
         missing.map(|index| Command::CreateLrp { process_guid: guid.clone(), index })
     });
     missing.chain(due).collect()

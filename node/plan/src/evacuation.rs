@@ -34,7 +34,7 @@ fn waiting(state: &State) -> Vec<Command> {
 }
 
 fn all_run(state: &State, process_guid: &model::ProcessGuid) -> bool {
-    let desired = state.desired_lrp(process_guid).map_or(0, |desired| desired.indices().len());
+    let desired = state.desired_lrp(process_guid).map_or(0, |desired| state.wanted(desired).len());
     let rows = state.actual_lrps_of(process_guid);
     let running = rows.filter(|row| row.presence == Presence::Ordinary && row.is_running()).count();
     running >= desired || model::mutant!("recreate-at-once")

@@ -18,7 +18,7 @@ use crate::time::Millis;
 ///
 /// The sentence that is not true, and where.
 pub fn check(state: &State) -> Result<(), String> {
-    each_desired_index_has_at_most_one_row_and_no_other_index_has_one(state)?;
+    each_wanted_index_has_at_most_one_row_and_no_other_index_has_one(state)?;
     only_ordinary_rows_wait(state)?;
     nothing_that_runs_has_another_row(state)?;
     each_placement_names_a_known_cell(state)?;
@@ -27,16 +27,16 @@ pub fn check(state: &State) -> Result<(), String> {
     derived_tables_follow_from_the_rows(state)
 }
 
-/// A row other than an evacuating one is of a desired index.
-fn each_desired_index_has_at_most_one_row_and_no_other_index_has_one(
+/// A row other than an evacuating one is of a wanted index: desired, and allowed to run.
+fn each_wanted_index_has_at_most_one_row_and_no_other_index_has_one(
     state: &State,
 ) -> Result<(), String> {
     for lrp in state.actual_lrps().filter(|lrp| lrp.presence != Presence::Evacuating) {
         let desired = state
             .desired_lrp(&lrp.key.process_guid)
             .ok_or_else(|| format!("{:?} has no desired LRP", lrp.id()))?;
-        if !desired.indices().contains(&lrp.key.index) {
-            return Err(format!("{:?} is not of a desired index", lrp.id()));
+        if !state.wanted(desired).contains(&lrp.key.index) {
+            return Err(format!("{:?} is not of a wanted index", lrp.id()));
         }
     }
     Ok(())
@@ -154,7 +154,7 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     }
     let gaps = state.desired_lrps().flat_map(|desired| {
         let guid = &desired.process_guid;
-        desired.indices().map(|index| (guid.clone(), index)).filter(|(guid, index)| {
+        state.wanted(desired).map(|index| (guid.clone(), index)).filter(|(guid, index)| {
             state.actual_lrp(&ActualLrpId::ordinary(guid.clone(), *index)).is_none()
         })
     });

@@ -5,6 +5,7 @@
 //! here, which keep the derived tables and the journal of touched rows in step.
 
 use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
@@ -216,6 +217,22 @@ impl State {
         self.feature_flags.get(&flag).copied().unwrap_or(false)
     }
 
+    /// Whether what has this root file system may run: Docker's images only where an operator has
+    /// allowed them (docker.md section 10).
+    #[must_use]
+    pub fn allows(&self, rootfs: &str) -> bool {
+        !rootfs.starts_with("docker:")
+            || self.is_enabled(FeatureFlag::DiegoDocker)
+            || mutant!("flag-ignored")
+    }
+
+    /// The indices of a desired LRP that are to have a row: those desired, or none while it is not
+    /// allowed to run.
+    #[must_use]
+    pub fn wanted(&self, lrp: &DesiredLrp) -> Range<u32> {
+        if self.allows(&lrp.rootfs) { lrp.indices() } else { 0..0 }
+    }
+
     /// What the records on a cell take of it.
     #[must_use]
     pub fn load(&self, cell: &CellId) -> Option<&CellLoad> {
@@ -233,7 +250,7 @@ impl State {
         self.unclaimed.iter().map(|(index, _, guid)| (guid, *index))
     }
 
-    /// Desired indices that have no ordinary row, in order: instances that were retired, or whose
+    /// Wanted indices that have no ordinary row, in order: instances that were retired, or whose
     /// cell said that they are gone.
     pub fn gaps(&self) -> impl Iterator<Item = &(ProcessGuid, u32)> {
         self.gaps.iter()
@@ -283,18 +300,22 @@ impl State {
 
     pub(crate) fn put_desired_lrp(&mut self, lrp: Arc<DesiredLrp>) {
         let guid = lrp.process_guid.clone();
-        let end = lrp.indices().end;
+        let end = self.wanted(&lrp).end;
         self.journal.push(RowKey::DesiredLrp(guid.clone()));
         let before = self.desired_lrps.insert(guid.clone(), lrp);
-        let end_before = before.map_or(0, |lrp| lrp.indices().end);
-        for index in end_before..end {
+        let end_before = before.map_or(0, |lrp| self.wanted(&lrp).end);
+        self.find_gaps(&guid, end_before..end);
+        for index in end..end_before {
+            self.gaps.remove(&(guid.clone(), index));
+        }
+    }
+
+    fn find_gaps(&mut self, guid: &ProcessGuid, indices: Range<u32>) {
+        for index in indices {
             let id = ActualLrpId::ordinary(guid.clone(), index);
             if !self.actual_lrps.contains_key(&id) {
                 self.gaps.insert((guid.clone(), index));
             }
-        }
-        for index in end..end_before {
-            self.gaps.remove(&(guid.clone(), index));
         }
     }
 
@@ -350,8 +371,8 @@ impl State {
         let Some(before) = self.actual_lrps.remove(id) else { return };
         self.forget_derived_of_lrp(id, &before);
         let desired = self.desired_lrps.get(&id.process_guid);
-        let is_desired = desired.is_some_and(|lrp| lrp.indices().contains(&id.index));
-        if id.presence == Presence::Ordinary && is_desired {
+        let is_wanted = desired.is_some_and(|lrp| self.wanted(lrp).contains(&id.index));
+        if id.presence == Presence::Ordinary && is_wanted {
             self.gaps.insert((id.process_guid.clone(), id.index));
         }
     }
@@ -466,7 +487,22 @@ impl State {
 
     pub(crate) fn put_feature_flag(&mut self, flag: FeatureFlag, enabled: bool) {
         self.journal.push(RowKey::FeatureFlag(flag));
+        let parked: Vec<_> = self.not_allowed().collect();
         self.feature_flags.insert(flag, enabled);
+        for lrp in parked {
+            self.find_gaps(&lrp.process_guid, self.wanted(&lrp));
+        }
+        let unwanted: Vec<_> = self.not_allowed().collect();
+        for lrp in unwanted {
+            for index in lrp.indices() {
+                self.gaps.remove(&(lrp.process_guid.clone(), index));
+            }
+        }
+    }
+
+    /// Desired LRPs that may not run as things are.
+    pub(crate) fn not_allowed(&self) -> impl Iterator<Item = Arc<DesiredLrp>> {
+        self.desired_lrps.values().filter(|lrp| !self.allows(&lrp.rootfs)).cloned()
     }
 }
 

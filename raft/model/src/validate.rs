@@ -21,7 +21,6 @@ use crate::egress::EgressRule;
 use crate::feature_flag::FeatureFlag;
 use crate::id::{DomainName, ProcessGuid};
 use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
-use crate::mutant;
 use crate::refusal::Refusal;
 use crate::state::State;
 
@@ -62,11 +61,10 @@ pub(crate) fn egress_rule(rule: &EgressRule) -> Option<String> {
 
 /// Docker images run only where an operator has allowed them.
 pub(crate) fn rootfs_allowed(state: &State, rootfs: &str) -> Result<(), Refusal> {
-    let is_off = !state.is_enabled(FeatureFlag::DiegoDocker) && !mutant!("flag-ignored");
-    if rootfs.starts_with("docker:") && is_off {
-        return Err(Refusal::FeatureDisabled(FeatureFlag::DiegoDocker));
+    if state.allows(rootfs) {
+        return Ok(());
     }
-    Ok(())
+    Err(Refusal::FeatureDisabled(FeatureFlag::DiegoDocker))
 }
 
 #[derive(Default)]

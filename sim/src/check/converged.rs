@@ -57,7 +57,7 @@ pub(crate) fn check(state: &State, cells: &Cells, reasons: &Reasons) -> Verdict 
         indices.insert((row.key.process_guid.clone(), row.key.index));
     }
     for desired in state.desired_lrps() {
-        for index in desired.indices() {
+        for index in state.wanted(desired) {
             if !indices.contains(&(desired.process_guid.clone(), index)) {
                 return Err(format!("{} misses instance {index}", desired.process_guid));
             }

@@ -1,8 +1,10 @@
-//! **Images of Docker are taken while the flag is set, and only then.**
+//! **Images of Docker are taken, and instances of them wanted, while the flag is set, and only then.**
 //!
-//! From the entry on that sets it. Source: docker.md, "diego_docker".
+//! From the entry on that sets it; tasks that run, run on. Source: docker.md, "diego_docker".
 
-use model::{Command, FeatureFlag, Refusal};
+use std::sync::Arc;
+
+use model::{ActualLrp, Command, FeatureFlag, Refusal};
 
 use super::Verdict;
 use super::state_machine::Step;
@@ -22,7 +24,14 @@ impl Flags {
         let rootfs = match &step.command {
             Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled } => {
                 self.docker = *enabled;
-                return Ok(());
+                let needs_it = |row: &&Arc<ActualLrp>| {
+                    let desired = step.after.desired_lrp(&row.key.process_guid);
+                    desired.is_some_and(|lrp| lrp.rootfs.starts_with("docker:"))
+                };
+                return match step.after.actual_lrps().find(needs_it) {
+                    Some(row) if !self.docker => Err(format!("{:?} is still wanted", row.id())),
+                    Some(_) | None => Ok(()),
+                };
             }
             Command::DesireLrp { desired_lrp } => &desired_lrp.rootfs,
             Command::DesireTask { definition, .. } => &definition.rootfs,
@@ -41,7 +50,7 @@ impl Flags {
 
 #[cfg(test)]
 mod tests {
-    use model::State;
+    use model::{Millis, Proposal, State};
 
     use super::*;
     use crate::world::samples;
@@ -67,5 +76,16 @@ mod tests {
         assert_eq!(flags.check(&step(on, Ok(true))), Ok(()));
         assert_eq!(flags.check(&step(desire(), Ok(true))), Ok(()));
         assert!(flags.check(&step(desire(), refused())).is_err());
+
+        let mut runs = State::default();
+        let commands = vec![Command::SetFeatureFlag { flag, enabled: true }, desire()];
+        model::apply_proposal(&mut runs, 1, Proposal { at: Millis(1), commands });
+        let off = || Command::SetFeatureFlag { flag, enabled: false };
+        let kept = Step { after: runs.clone(), ..step(off(), Ok(true)) };
+        assert!(flags.check(&kept).is_err(), "an instance is still wanted");
+        let mut ended = runs;
+        let commands = vec![off()];
+        model::apply_proposal(&mut ended, 2, Proposal { at: Millis(2), commands });
+        assert_eq!(flags.check(&Step { after: ended, ..step(off(), Ok(true)) }), Ok(()));
     }
 }

@@ -42,6 +42,10 @@ fn may_end(command: &Command, before: &State, after: &State, guid: &ProcessGuid,
         Command::CrashLrp { key, .. } | Command::RemoveLrp { key, .. } => {
             key.process_guid == *guid && key.index == at
         }
+        // People again: what needs a flag ends with it.
+        Command::SetFeatureFlag { enabled: false, .. } => {
+            before.desired_lrp(guid).is_some_and(|lrp| lrp.rootfs.starts_with("docker:"))
+        }
         Command::CellMissing { cell_id } => is_on(cell_id),
         Command::CloseCell { cell_id } => {
             let cell = before.cell(cell_id);

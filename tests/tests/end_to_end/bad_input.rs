@@ -78,9 +78,14 @@ fn malformed_requests_are_refused_and_the_flag_holds() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
         assert!(said.contains(expected), "{words:?}: {said}");
     }
+    let _ = cluster.done(&["push", "runs", "-o", SAMPLE, "-i", "2"]);
     let _ = cluster.done(&["disable-feature-flag", "diego_docker"]);
     let said = cluster.fails(&["push", "hello", "-o", SAMPLE]);
     assert!(said.contains("diego_docker"), "{said}");
+    assert_eq!(cluster.instances("runs", 0).len(), 0);
+    let said = cluster.done(&["app", "runs"]);
+    assert!(said.contains("feature flag diego_docker is disabled"), "{said}");
     let _ = cluster.done(&["enable-feature-flag", "diego_docker"]);
+    assert_eq!(cluster.answers("runs", 2).len(), 2);
     let _ = cluster.done(&["push", "hello", "-o", SAMPLE]);
 }

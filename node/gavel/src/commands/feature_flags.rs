@@ -17,7 +17,7 @@ pub(crate) struct Enable {
     flag: FeatureFlag,
 }
 
-/// Turns a feature flag off; without diego_docker all Docker apps end within a few turns
+/// Turns a feature flag off; without diego_docker all Docker apps end, and come back with it
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gavel disable-feature-flag diego_docker")]
 pub(crate) struct Disable {

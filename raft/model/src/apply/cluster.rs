@@ -49,11 +49,25 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// What is not allowed any more ends, but for tasks that run; what is allowed again comes back
+    /// (docker.md section 10).
     pub(super) fn set_feature_flag(&mut self, flag: FeatureFlag, enabled: bool) {
         if self.state.is_enabled(flag) == enabled {
             return;
         }
+        let parked: Vec<_> = self.state.not_allowed().collect();
         self.state.put_feature_flag(flag, enabled);
         self.events.push(Event::FeatureFlagChanged { flag, enabled });
+        let unwanted: Vec<_> = self.state.not_allowed().collect();
+        for lrp in unwanted {
+            if !mutant!("flag-keeps-apps") {
+                self.remove_rows_from(&lrp.process_guid, 0);
+            }
+        }
+        for lrp in parked {
+            for index in self.state.wanted(&lrp) {
+                self.insert_unclaimed(&lrp, index);
+            }
+        }
     }
 }

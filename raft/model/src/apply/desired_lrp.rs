@@ -58,11 +58,12 @@ impl Change<'_> {
             after.image_password = password;
         }
         let after = Arc::new(after);
+        let [wanted_before, wanted] = [&before, &after].map(|lrp| self.state.wanted(lrp));
         self.state.put_desired_lrp(Arc::clone(&after));
-        for index in before.indices().end..after.indices().end {
+        for index in wanted_before.end..wanted.end {
             self.insert_unclaimed(&after, index);
         }
-        self.remove_rows_from(guid, after.indices().end);
+        self.remove_rows_from(guid, wanted.end);
         self.events.push(Event::DesiredLrpChanged { before, after });
         Ok(())
     }
@@ -99,7 +100,7 @@ impl Change<'_> {
     }
 
     /// Evacuating copies as well: nobody wants their replacement any more.
-    fn remove_rows_from(&mut self, guid: &ProcessGuid, first_index: u32) {
+    pub(super) fn remove_rows_from(&mut self, guid: &ProcessGuid, first_index: u32) {
         let surplus: Vec<ActualLrpId> = self
             .state
             .actual_lrps_of(guid)

@@ -82,7 +82,7 @@ impl Change<'_> {
             let state = describe(&row);
             return Err(Refusal::ActualLrpCannotBeUnclaimed { process_guid, index, state });
         }
-        if running < desired.indices().len() {
+        if running < self.state.wanted(&desired).len() {
             return Err(Refusal::NotDue);
         }
         self.unclaim(&row);

@@ -13,6 +13,7 @@ use crate::limits::truncate_reason;
 use crate::mutant;
 use crate::refusal::Refusal;
 use crate::restart::{self, Restart};
+use crate::validate;
 
 /// What a container asks of a cell, in mebibytes.
 pub(super) struct Need {
@@ -27,6 +28,7 @@ impl Change<'_> {
         index: u32,
     ) -> Result<(), Refusal> {
         let desired = self.desired(&process_guid)?;
+        validate::rootfs_allowed(self.state, &desired.rootfs)?;
         if !desired.indices().contains(&index) {
             return Err(Refusal::ActualLrpNotFound { process_guid, index });
         }

@@ -334,6 +334,35 @@ fn docker_needs_its_flag() {
 }
 
 #[test]
+fn docker_apps_end_with_the_flag_and_come_back_with_it() {
+    let mut cluster = Cluster::new();
+    let set = |enabled| Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled };
+    cluster.accept(desire(app(2)));
+    cluster.accept(place(0, "cell-1"));
+    cluster.accept(desire_task());
+    let other = DesiredLrp { process_guid: "other".into(), rootfs: "preloaded:x".into(), ..app(1) };
+    cluster.accept(desire(other));
+    cluster.check(
+        set(false),
+        expect![[r#"
+        diego_docker false
+        removed app/0 ORDINARY CLAIMED on cell-1
+        removed app/1 ORDINARY UNCLAIMED"#]],
+    );
+    cluster.check(scale(3), expect!["desired app -> x3"]);
+    let create = Command::CreateLrp { process_guid: "app".into(), index: 0 };
+    cluster.check(create, expect!["InvalidRequest: feature flag diego_docker is disabled; an operator can enable it with: gavel enable-feature-flag diego_docker"]);
+    cluster.check(
+        set(true),
+        expect![[r#"
+        diego_docker true
+        created app/0 ORDINARY UNCLAIMED
+        created app/1 ORDINARY UNCLAIMED
+        created app/2 ORDINARY UNCLAIMED"#]],
+    );
+}
+
+#[test]
 fn placing_checks_the_room_again() {
     let mut cluster = Cluster::new();
     cluster.accept(desire(app(4)));
