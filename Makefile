@@ -3,12 +3,13 @@
 # make verify   reads only: formatting, lints, licences, the tree's own rules (CI runs this)
 # make sim      the simulator: one seed twice, every kept seed, 200 of this commit's, all mutants
 # make fix      rewrites: formatting and what clippy can mend
+# make fuzz     the fuzzer over each target in turn; TARGET=layer SECONDS=600 for one, for longer
 # make bench    criterion benches, and the races against peers; see benches/RESULTS.md
 
 # RocksDB's C++ is built once per machine, outside the checkout; see .ci/rocksdb.
 CARGO = ROCKSDB_STATIC=1 ROCKSDB_LIB_DIR="$$(.ci/rocksdb)" cargo
 
-.PHONY: run test verify sim fix bench build needs test-needs bench-needs
+.PHONY: run test verify sim fuzz fix bench build needs test-needs bench-needs
 
 run: needs
 	$(CARGO) build --locked --release -p gavel
@@ -33,6 +34,13 @@ sim:
 	$(SIM) meta 7 --replicas
 	$(SIM) replay --drawn 200
 	$(SIM) mutants
+
+# Not part of the tests, which replay the corpus: see tests/fuzz/README.md.
+TARGET =
+SECONDS = 60
+
+fuzz: needs
+	tests/fuzz/run "$(SECONDS)" $(TARGET)
 
 fix: needs
 	cargo fmt --all

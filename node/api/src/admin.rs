@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use model::{
     ActualLrp, Cell, CellId, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
-    ProcessGuid, Task, TaskDefinition, TaskGuid,
+    InstanceGuid, ProcessGuid, Task, TaskDefinition, TaskGuid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +143,36 @@ pub struct Waiting {
     pub remedy: String,
 }
 
+/// What one container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Of the processor, just now, in thousandths of one core.
+    pub cpu_millicores: u64,
+    /// Processor time since the start, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Without the page cache that the kernel would give up first.
+    pub memory_bytes: u64,
+    /// What it has written; `None` where its cell does not count it.
+    pub disk_bytes: Option<u64>,
+    /// What it has made; `None` as for `disk_bytes`.
+    pub inodes: Option<u64>,
+    /// Tasks, the container's init included.
+    pub pids: u64,
+    /// Milliseconds since it was made; `None` once it has exited.
+    pub age_ms: Option<u64>,
+}
+
+/// Why there are no figures of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unknown(pub String);
+
+/// What one instance uses, where its cell has said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceUsage {
+    pub instance_guid: InstanceGuid,
+    pub usage: Result<Usage, Unknown>,
+}
+
 #[tarpc::service]
 pub trait Admin {
     // Boxed where it is large: every call's future has room for the largest request.
@@ -215,4 +245,11 @@ pub trait Admin {
     async fn change_members(change: MemberChange) -> Result<u64, Error>;
     /// Where the answering cell's host ports are reached.
     async fn external_address() -> Result<Ipv4Addr, Error>;
+    /// What the instances of a process use that have a container. Takes two readings, and so about
+    /// a quarter of a second; a cell that does not answer in two seconds fails nothing, and its
+    /// instances say why there are no figures.
+    async fn lrp_usage(guid: ProcessGuid) -> Result<Vec<InstanceUsage>, Error>;
+    /// As [`Admin::lrp_usage`] for containers, [`crate::limits::USAGE_CONTAINERS_MAX`] at most,
+    /// answered only by the node that is the cell `on`; `None` where there is no such container.
+    async fn cell_usage(on: CellId, containers: Vec<String>) -> Result<Vec<Option<Usage>>, Error>;
 }

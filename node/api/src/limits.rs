@@ -8,6 +8,8 @@ pub const MESSAGE_BYTES_MAX: usize = 128 << 20;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most log lines that one answer carries.
 pub const LOG_LINES_MAX: usize = 1000;
+/// Most containers that one cell is asked about in one call.
+pub const USAGE_CONTAINERS_MAX: usize = 256;
 /// Longest that a call which waits for news is held open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 

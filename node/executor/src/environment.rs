@@ -9,9 +9,11 @@ use serde::Serialize;
 /// Names and values; a later one of a name overrides.
 pub(crate) type Variables = Vec<(String, String)>;
 
-/// What an image says in its `NAME=value` form. What has no `=` says nothing.
+/// What an image says in its `NAME=value` form. What has no `=`, or no name, says
+/// nothing: no process could be started with it.
 pub(crate) fn of_image(env: &[String]) -> Variables {
     let pairs = env.iter().filter_map(|variable| variable.split_once('='));
+    let pairs = pairs.filter(|(name, _)| !name.is_empty());
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
@@ -117,7 +119,7 @@ mod tests {
 
     #[test]
     fn an_image_may_say_anything() {
-        let env = ["A=1", "B=x=y", "C=", "D", ""].map(str::to_owned);
+        let env = ["A=1", "B=x=y", "C=", "D", "", "=E"].map(str::to_owned);
         assert_eq!(shown(&of_image(&env)), "A=1\nB=x=y\nC=\n");
     }
 }

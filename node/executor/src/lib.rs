@@ -14,6 +14,8 @@ mod clock;
 mod environment;
 mod execute;
 mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod health;
 mod image_layers;
 pub mod limits;

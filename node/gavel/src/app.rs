@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::admin::{Consistency, Waiting};
+use api::admin::{Consistency, InstanceUsage, Unknown, Usage, Waiting};
 use model::{ActualLrp, ActualState, DesiredLrp, Presence, ProcessGuid, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,11 +47,13 @@ pub(crate) struct App {
     waiting: Vec<(u32, Waiting)>,
     /// Why there are none, where a feature flag is off that it needs.
     parked: Option<Refusal>,
+    /// What the instances use, where somebody asked.
+    usage: Vec<InstanceUsage>,
 }
 
 impl App {
     pub(crate) fn new(desired: Arc<DesiredLrp>, instances: Vec<Arc<ActualLrp>>) -> Self {
-        Self { desired, instances, waiting: Vec::new(), parked: None }
+        Self { desired, instances, waiting: Vec::new(), parked: None, usage: Vec::new() }
     }
 
     /// Asks for everything that is known of an app.
@@ -75,6 +77,43 @@ impl App {
                 .filter(|refusal| matches!(refusal, Refusal::FeatureDisabled(_)));
         }
         Ok(app)
+    }
+
+    /// Asks what the instances use: it takes a moment, as rates do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::read`]; a cell that does not answer is none.
+    pub(crate) async fn measure(&mut self, client: &mut Client) -> Result<(), Failure> {
+        if self.instances.iter().any(|lrp| lrp.instance().is_some()) {
+            self.usage = client.lrp_usage(&self.desired.process_guid).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing where nobody asked, or there is no container.
+    fn usage(&self, lrp: &ActualLrp) -> Option<&Result<Usage, Unknown>> {
+        let guid = &lrp.instance()?.instance_guid;
+        let of_instance = |usage: &&InstanceUsage| usage.instance_guid == *guid;
+        self.usage.iter().find(of_instance).map(|usage| &usage.usage)
+    }
+
+    /// Why figures are missing, each reason once, with the instances that it concerns. Only of
+    /// those that run: what is being started may have no container yet.
+    fn unknown_usages(&self) -> Vec<String> {
+        let mut seen: Vec<(&str, Vec<String>)> = Vec::new();
+        for lrp in self.instances.iter().filter(|lrp| lrp.is_running()) {
+            let Some(Err(Unknown(reason))) = self.usage(lrp) else { continue };
+            let index = format!("#{}", lrp.key.index);
+            match seen.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, indices)) => indices.push(index),
+                None => seen.push((reason, vec![index])),
+            }
+        }
+        let line = |(reason, indices): (&str, Vec<String>)| {
+            format!("no figures of {}: {reason}", indices.join(", "))
+        };
+        seen.into_iter().map(line).collect()
     }
 
     fn some_wait(&self) -> bool {
@@ -169,6 +208,11 @@ impl App {
                     value["waiting_reason"] = waiting.reason.as_str().into();
                     value["waiting_remedy"] = waiting.remedy.as_str().into();
                 }
+                match self.usage(lrp) {
+                    Some(Ok(usage)) => value["usage"] = usage_json(usage),
+                    Some(Err(Unknown(reason))) => value["usage_unknown"] = reason.as_str().into(),
+                    None => {}
+                }
                 value
             })
             .collect();
@@ -224,12 +268,27 @@ impl App {
             return Ok(());
         }
         screen.line("")?;
-        screen.table(&self.table())
+        screen.table(&self.table())?;
+        self.unknown_usages().iter().try_for_each(|line| screen.line(line))
+    }
+
+    /// Processor, memory and disk, as `cf app` has them.
+    fn figures(&self, usage: &Usage) -> [String; 3] {
+        let of = |used: u64, limit: i32| {
+            format!("{} of {}", units::bytes(used), units::defined_mebibytes(limit))
+        };
+        [
+            format!("{}.{}%", usage.cpu_millicores / 10, usage.cpu_millicores % 10),
+            of(usage.memory_bytes, self.desired.memory_mb),
+            usage.disk_bytes.map(|bytes| of(bytes, self.desired.disk_mb)).unwrap_or_default(),
+        ]
     }
 
     fn table(&self) -> Table {
-        let heading =
-            ["", "state", "since", "cell", "address", "ports", "crashes", "why", "remedy"];
+        let heading = [
+            "", "state", "since", "cpu", "memory", "disk", "cell", "address", "ports", "crashes",
+            "why", "remedy",
+        ];
         let mut table = Table::new(heading);
         let now = units::now();
         for lrp in &self.instances {
@@ -252,10 +311,17 @@ impl App {
                 0 => "".into(),
                 count => Cell::styled(Style::Bad, count.to_string()),
             };
+            let [cpu, memory, disk] = match self.usage(lrp) {
+                Some(Ok(usage)) => self.figures(usage),
+                Some(Err(_)) | None => Default::default(),
+            };
             table.row([
                 format!("#{}", lrp.key.index).into(),
                 Cell::styled(state_style(&lrp.state), state),
                 units::ago(lrp.since, now).into(),
+                cpu.into(),
+                memory.into(),
+                disk.into(),
                 lrp.instance().map_or("", |instance| instance.cell_id.as_str()).into(),
                 address.into(),
                 ports(&lrp.state).into(),
@@ -266,6 +332,19 @@ impl App {
         }
         table
     }
+}
+
+/// What is not counted is null.
+fn usage_json(usage: &Usage) -> Value {
+    json!({
+        "cpu_millicores": usage.cpu_millicores,
+        "cpu_ns": usage.cpu_ns,
+        "memory_bytes": usage.memory_bytes,
+        "disk_bytes": usage.disk_bytes,
+        "inodes": usage.inodes,
+        "pids": usage.pids,
+        "age_ms": usage.age_ms,
+    })
 }
 
 /// The word that Cloud Foundry has for a state.
@@ -309,5 +388,26 @@ fn host_ports(state: &ActualState) -> Vec<String> {
         ActualState::Unclaimed { .. } | ActualState::Claimed { .. } | ActualState::Crashed => {
             Vec::new()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_of_their_limits_and_what_is_not_counted_is_left_out() {
+        let desired = DesiredLrp { memory_mb: 64, disk_mb: 0, ..DesiredLrp::default() };
+        let app = App::new(Arc::new(desired), Vec::new());
+        let usage = Usage {
+            cpu_millicores: 1234,
+            memory_bytes: 3 << 20,
+            disk_bytes: Some(512),
+            ..Usage::default()
+        };
+        assert_eq!(app.figures(&usage), ["123.4%", "3.0 MiB of 64M", "512 B of unlimited"]);
+        let uncounted = Usage { disk_bytes: None, ..usage };
+        assert_eq!(app.figures(&uncounted)[2], "");
+        assert!(usage_json(&uncounted)["disk_bytes"].is_null());
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::admin::{Consistency, Waiting};
+use api::admin::{Consistency, InstanceUsage, Waiting};
 use api::attach::{Frames, NotOpened, Open};
 use api::wire::{Dialer, Stream};
 use api::{AdminClient, Error};
@@ -303,6 +303,14 @@ impl Client {
         guid: &ProcessGuid,
     ) -> Result<Vec<(u32, Waiting)>, Failure> {
         self.read(async |admin, context| admin.waiting_lrps(context, guid.clone()).await).await
+    }
+
+    /// What the instances of an app use, where their cells say so.
+    pub(crate) async fn lrp_usage(
+        &mut self,
+        guid: &ProcessGuid,
+    ) -> Result<Vec<InstanceUsage>, Failure> {
+        self.read(async |admin, context| admin.lrp_usage(context, guid.clone()).await).await
     }
 
     pub(crate) async fn feature_flags(

@@ -31,6 +31,14 @@ pub const LOG_BYTES_MAX: u64 = 8 << 20;
 /// How often a follower of output that has ended looks whether its container was replaced.
 pub const LOG_POLL: Duration = Duration::from_millis(250);
 
+/// Between the two readings that tell how much of the processor a container uses: long enough for
+/// a rate, short enough for a person who waits.
+pub const USAGE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a cell may take to say what its containers use; its figures are left out then.
+pub const USAGE_WAIT: Duration = Duration::from_secs(2);
+/// Cells that are asked at a time what one app's instances use.
+pub const USAGE_CELLS_AT_ONCE_MAX: usize = 32;
+
 /// Redirections that a callback follows. Go's HTTP client, and so Diego's, follows 10.
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.

@@ -8,4 +8,5 @@ mod network;
 mod recipes;
 mod tasks;
 mod tls;
+mod usage;
 mod way_in;

@@ -233,14 +233,17 @@ pub(super) fn connect(files: &Files) -> std::io::Result<StdUnixStream> {
     StdUnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd()))
 }
 
-/// Asks one thing on a connection of its own, and returns the answer with the descriptors that
-/// come along. Blocks until it is there.
-pub(super) fn ask(files: &Files, message: &ToShim) -> std::io::Result<(FromShim, Vec<OwnedFd>)> {
+/// Says things on a connection of its own, of which the last has an answer, and returns that with
+/// the descriptors that come along. The shim takes them in order. Blocks until it is there.
+pub(super) fn ask(files: &Files, messages: &[ToShim]) -> std::io::Result<(FromShim, Vec<OwnedFd>)> {
     let mut stream = connect(files)?;
     stream.set_read_timeout(Some(SHIM_REPLY_WAIT_MAX))?;
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    let mut lines = Vec::new();
+    for message in messages {
+        serde_json::to_writer(&mut lines, message)?;
+        lines.push(b'\n');
+    }
+    stream.write_all(&lines)?;
     receive_line(&stream)?.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
 }
 

@@ -140,8 +140,15 @@ impl Inner {
             let reason = "arguments and environment are too long".to_owned();
             return Err(Error::Start { id: id.clone(), reason });
         }
+        let mut messages = vec![message];
+        if !container.processes.borrow().contains_key(&name) {
+            // Its forgetting may still be on its way, on the link, which this would overtake. What
+            // the shim has launched and we do not know was forgotten: launches are one at a time,
+            // and each ends when the link has told of it.
+            messages.insert(0, ToShim::Forget { name: name.clone() });
+        }
         let files = container.files.clone();
-        match blocking(move || ask(&files, &message)).await {
+        match blocking(move || ask(&files, &messages)).await {
             Ok((FromShim::Launched, ends)) => {
                 // Told to the link before the answer was given here.
                 let (mut processes, mut state) =

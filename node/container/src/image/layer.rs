@@ -18,7 +18,7 @@ use crate::image::manifest::{Compression, Layer};
 use crate::image::registry::{Again, Failure, Session};
 use crate::image::unpack::{self, Bounds, unpack};
 use crate::image::{Digest, Error, LayerFault};
-use crate::limits::{LAYER_CHUNKS_WAITING_MAX, LAYER_PROGRESS_BYTES_MIN, LAYER_UNPACKED_BYTES_MAX};
+use crate::limits::{LAYER_CHUNKS_WAITING_MAX, LAYER_PROGRESS_BYTES_MIN};
 
 /// From the network to the unpacking thread. A channel that closes without an end means that the
 /// fetch was given up.
@@ -180,11 +180,22 @@ pub(crate) fn receive(
     diff_id: Digest,
     root: &Path,
 ) -> Result<u64, Ended> {
+    receive_within(Bounds::default(), pieces, layer, diff_id, root)
+}
+
+/// [`receive`], with bounds of the caller's; they bound the tar's own bytes as well.
+pub(crate) fn receive_within(
+    bounds: Bounds,
+    pieces: mpsc::Receiver<Piece>,
+    layer: Layer,
+    diff_id: Digest,
+    root: &Path,
+) -> Result<u64, Ended> {
     let mut body = Body { pieces, current: Bytes::new(), hasher: Hasher::default(), end: false };
     let result = match layer.compression {
-        Compression::None => unpack_from(&mut body, root),
-        Compression::Gzip => unpack_from(MultiGzDecoder::new(&mut body), root),
-        Compression::Zstd => unpack_from(Zstd::new(&mut body), root),
+        Compression::None => unpack_from(&mut body, root, bounds),
+        Compression::Gzip => unpack_from(MultiGzDecoder::new(&mut body), root, bounds),
+        Compression::Zstd => unpack_from(Zstd::new(&mut body), root, bounds),
     };
     let fault = match &result {
         Ok(_) => None,
@@ -212,9 +223,9 @@ pub(crate) fn receive(
 
 type Outcome = Result<(u64, Digest), unpack::Fault>;
 
-fn unpack_from(input: impl Read, root: &Path) -> Outcome {
-    let mut hashed = Hashed { input, hasher: Hasher::default() };
-    let bytes = unpack(&mut hashed, root, Bounds::default())?;
+fn unpack_from(input: impl Read, root: &Path, bounds: Bounds) -> Outcome {
+    let mut hashed = Hashed { input, hasher: Hasher::default(), bytes_max: bounds.bytes };
+    let bytes = unpack(&mut hashed, root, bounds)?;
     Ok((bytes, hashed.hasher.finish()))
 }
 
@@ -225,7 +236,7 @@ fn result_of(outcome: Outcome) -> Result<u64, Ended> {
 fn result_of_both(outcome: Outcome) -> Result<(u64, Digest), Ended> {
     outcome.map_err(|fault| match fault {
         unpack::Fault::Input(error) if error.get_ref().is_some_and(|e| e.is::<TooLong>()) => {
-            Ended::Fault(LayerFault::TooLarge { limit: TooLong.to_string() })
+            Ended::Fault(LayerFault::TooLarge { limit: error.to_string() })
         }
         unpack::Fault::Input(error) => {
             Ended::Fault(LayerFault::Compression { reason: error.to_string() })
@@ -276,22 +287,23 @@ impl Read for Body {
 struct Hashed<R> {
     input: R,
     hasher: Hasher,
+    bytes_max: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.input.read(buffer)?;
         self.hasher.update(&buffer[..got]);
-        if self.hasher.bytes > LAYER_UNPACKED_BYTES_MAX {
-            return Err(io::Error::other(TooLong));
+        if self.hasher.bytes > self.bytes_max {
+            return Err(io::Error::other(TooLong(self.bytes_max)));
         }
         Ok(got)
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{LAYER_UNPACKED_BYTES_MAX} bytes of tar")]
-struct TooLong;
+#[error("{0} bytes of tar")]
+struct TooLong(u64);
 
 /// A zstd stream of any number of frames, skippable ones among them (RFC 8878).
 struct Zstd<R> {

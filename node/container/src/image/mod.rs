@@ -8,6 +8,8 @@
 mod config;
 mod digest;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gc;
 mod layer;
 pub mod layout;

@@ -74,9 +74,7 @@ impl Reference {
 
     fn from_name(name: &str) -> Result<Self, String> {
         match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
-                Self::from_parts(host, path)
-            }
+            Some((host, path)) if is_registry(host) => Self::from_parts(host, path),
             _ => Self::from_parts(HUB, name),
         }
     }
@@ -139,7 +137,10 @@ impl Reference {
     /// The image as a `rootfs` URL; [`Reference::from_rootfs`] reads it back as the same.
     #[must_use]
     pub fn to_rootfs(&self) -> String {
-        let host = if self.registry == HUB { "" } else { &self.registry };
+        let first = self.repository.split('/').next().unwrap_or_default();
+        // Without a host, a first part that looks like one would be read as the registry.
+        let is_hub = self.registry == HUB && !is_registry(first);
+        let host = if is_hub { "" } else { &self.registry };
         match &self.version {
             Version::Tag(tag) => format!("docker://{host}/{}#{tag}", self.repository),
             Version::Digest(digest) => format!("docker://{host}/{}@{digest}", self.repository),
@@ -169,6 +170,11 @@ impl fmt::Display for Reference {
             Version::Digest(digest) => write!(f, "@{digest}"),
         }
     }
+}
+
+/// Docker's rule for the first part of a name of several.
+fn is_registry(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost"
 }
 
 /// True for this machine's own addresses: `localhost`, 127.0.0.0/8 and `[::1]`, with or without

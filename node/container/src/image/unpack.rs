@@ -61,7 +61,7 @@ impl Default for Bounds {
 
 /// What an archive is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+pub(crate) enum Meaning {
     /// A layer over others, where names that begin with `.wh.` are whiteouts.
     Layer,
     /// The whole of it, where they are names like others.
@@ -95,7 +95,7 @@ pub fn expand(input: impl Read, directory: &Path, bytes_max: u64) -> io::Result<
     })
 }
 
-fn unpack_as(
+pub(crate) fn unpack_as(
     meaning: Meaning,
     input: impl Read,
     root: &Path,
@@ -434,6 +434,11 @@ fn set_xattrs(file: &File, entry: &Entry) -> Result<(), Trouble> {
         match file.set_xattr(OsStr::from_bytes(name), value).map_err(Trouble::from) {
             // Not every file system holds users' attributes; Docker does without, too.
             Err(Trouble::Kernel(Errno::EOPNOTSUPP)) if of_user => {}
+            // The layer's fault, not the disk's: a name or value that no file can have.
+            Err(Trouble::Kernel(Errno::EINVAL | Errno::ERANGE | Errno::E2BIG)) => {
+                let name = String::from_utf8_lossy(name);
+                return Err(Trouble::Bad(format!("an attribute {name} that Linux does not take")));
+            }
             result => result?,
         }
     }

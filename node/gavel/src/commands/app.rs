@@ -1,4 +1,4 @@
-//! `app`: one app, its instances, and why some do not run.
+//! `app`: one app, its instances, what they use, and why some do not run.
 
 use clap::Args;
 use model::ProcessGuid;
@@ -7,7 +7,7 @@ use super::{Freshness, parse_guid};
 use crate::cli::Caller;
 use crate::failure::Failure;
 
-/// Shows an app: its instances, where they answer, and why some do not run
+/// Shows an app: its instances, what they use, where they answer, and why some do not run
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gavel app hello")]
 pub(crate) struct App {
@@ -20,7 +20,8 @@ pub(crate) struct App {
 impl App {
     pub(crate) async fn run(self, mut caller: Caller) -> Result<(), Failure> {
         let consistency = self.freshness.consistency();
-        let app = crate::app::App::look(&mut caller.client, &self.app, consistency).await?;
+        let mut app = crate::app::App::look(&mut caller.client, &self.app, consistency).await?;
+        app.measure(&mut caller.client).await?;
         app.show(caller.screen)
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogLine, LogSource,
-    Member, MemberChange, Role, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
+    LogLine, LogSource, Member, MemberChange, Role, Unknown, Usage, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -600,5 +600,35 @@ impl Admin for Face {
 
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {
         Ok(Ipv4Addr::LOCALHOST)
+    }
+
+    /// The first instance's cell answers, the others' do not.
+    async fn lrp_usage(self, _: Context, guid: ProcessGuid) -> Result<Vec<InstanceUsage>, Error> {
+        let of = |lrp: &Arc<ActualLrp>| {
+            let instance = lrp.instance()?;
+            let usage = match lrp.key.index {
+                0 => Ok(Usage {
+                    cpu_millicores: 1234,
+                    cpu_ns: 5_000_000_000,
+                    memory_bytes: 3 << 20,
+                    disk_bytes: Some(512),
+                    inodes: Some(7),
+                    pids: 2,
+                    age_ms: Some(9000),
+                }),
+                _ => Err(Unknown(format!("cell {} is silent", instance.cell_id))),
+            };
+            Some(InstanceUsage { instance_guid: instance.instance_guid.clone(), usage })
+        };
+        self.read(|cluster| Ok(cluster.state.actual_lrps_of(&guid).filter_map(of).collect()))
+    }
+
+    async fn cell_usage(
+        self,
+        _: Context,
+        on: CellId,
+        _: Vec<String>,
+    ) -> Result<Vec<Option<Usage>>, Error> {
+        Err(Error::Invalid(format!("only nodes ask {on} for this")))
     }
 }

@@ -61,9 +61,10 @@ fn apps_and_one_app() {
             routes:    http://10.0.0.1:61001
                        http://10.0.0.2:61002
 
-                 state     since   cell     address     ports
-            #0   running   now     node-1   10.88.0.2   61001->8080
-            #1   running   now     node-2   10.88.0.2   61002->8080
+                 state     since   cpu      memory            disk          cell     address     ports
+            #0   running   now     123.4%   3.0 MiB of 256M   512 B of 1G   node-1   10.88.0.2   61001->8080
+            #1   running   now                                              node-2   10.88.0.2   61002->8080
+            no figures of #1: cell node-2 is silent
         "#]],
     );
     check(
@@ -75,7 +76,9 @@ fn apps_and_one_app() {
     );
     let app: serde_json::Value =
         serde_json::from_str(&fake.type_in("app hello --json").ok()).unwrap();
+    assert_eq!(app["instances"][0]["usage"]["age_ms"], 9000);
     assert_eq!(app["instances"][1]["cell_id"], "node-2");
+    assert_eq!(app["instances"][1]["usage_unknown"], "cell node-2 is silent");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogSource, Member,
-    MemberChange, Role, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
+    LogSource, Member, MemberChange, Role, Usage, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
@@ -20,7 +20,7 @@ use model::{
 use replica::replica::ProposeError;
 use tarpc::context::Context;
 
-use crate::faces::logs;
+use crate::faces::{logs, usage};
 use crate::world::NodeAgent;
 
 /// One node's admin service.
@@ -313,6 +313,19 @@ impl Admin for AdminFace {
         follow: bool,
     ) -> Result<LogChunk, Error> {
         logs::of_container(&self.agent, &on, &container, position, follow).await
+    }
+
+    async fn lrp_usage(self, _: Context, guid: ProcessGuid) -> Result<Vec<InstanceUsage>, Error> {
+        usage::of_process(&self.agent, &guid).await
+    }
+
+    async fn cell_usage(
+        self,
+        _: Context,
+        on: CellId,
+        containers: Vec<String>,
+    ) -> Result<Vec<Option<Usage>>, Error> {
+        usage::of_containers(&self.agent, &on, &containers).await
     }
 
     async fn wait_applied(self, _: Context, index: u64) -> Result<u64, Error> {

@@ -12,6 +12,8 @@
 
 mod build;
 mod eth;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod init;
 mod layers;
 mod mounts;

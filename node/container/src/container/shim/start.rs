@@ -197,7 +197,7 @@ fn become_user(setup: &Setup, user: &Identity) -> Result<()> {
     setresuid(uid, uid, uid).context("set the user")
 }
 
-fn c_strings<T: AsRef<[u8]>>(texts: impl Iterator<Item = T>) -> Result<Vec<CString>> {
+pub(super) fn c_strings<T: AsRef<[u8]>>(texts: impl Iterator<Item = T>) -> Result<Vec<CString>> {
     texts
         .map(|text| CString::new(text.as_ref()).map_err(io::Error::from).context("pass arguments"))
         .collect()
@@ -205,7 +205,7 @@ fn c_strings<T: AsRef<[u8]>>(texts: impl Iterator<Item = T>) -> Result<Vec<CStri
 
 /// The process's variables, the last of each name, and the defaults for what is missing
 /// (Diego: PATH by user, USER; HOME as every login has it).
-fn environment(process: &Process, user: &Identity) -> Vec<(String, String)> {
+pub(super) fn environment(process: &Process, user: &Identity) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::with_capacity(process.env.len() + 3);
     for (name, value) in &process.env {
         match env.iter_mut().find(|(known, _)| known == name) {

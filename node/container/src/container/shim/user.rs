@@ -40,6 +40,11 @@ pub(super) fn resolve_here(user: &str, id_count: u32) -> Result<Identity, UserEr
     resolve(user, &read("/etc/passwd"), &read("/etc/group"), id_count)
 }
 
+/// The lines that could mean something: no name or path has a zero byte.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.contains('\0'))
+}
+
 /// An absent or unreadable file is an empty one: images from scratch have neither.
 fn read(path: &str) -> String {
     // Not blocking, so that a fifo in its place does not hold us.
@@ -56,14 +61,19 @@ fn read(path: &str) -> String {
 }
 
 /// `user` as in [`Process::user`](super::super::spec::Process::user).
-fn resolve(user: &str, passwd: &str, group: &str, id_count: u32) -> Result<Identity, UserError> {
+pub(super) fn resolve(
+    user: &str,
+    passwd: &str,
+    group: &str,
+    id_count: u32,
+) -> Result<Identity, UserError> {
     let (user, wanted_group) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),
     };
     let user = if user.is_empty() { "0" } else { user };
 
-    let mut identity = match passwd.lines().filter_map(parse_user).find(|u| u.is(user)) {
+    let mut identity = match lines(passwd).filter_map(parse_user).find(|u| u.is(user)) {
         Some(entry) => Identity {
             uid: entry.uid,
             gid: entry.gid,
@@ -78,7 +88,7 @@ fn resolve(user: &str, passwd: &str, group: &str, id_count: u32) -> Result<Ident
     };
     match wanted_group {
         Some(wanted) => {
-            let entry = group.lines().filter_map(parse_group).find(|g| g.is(wanted));
+            let entry = lines(group).filter_map(parse_group).find(|g| g.is(wanted));
             identity.gid = match entry {
                 Some(entry) => entry.gid,
                 None => wanted.parse().map_err(|_| UserError::NoGroup(wanted.to_owned()))?,
@@ -88,7 +98,7 @@ fn resolve(user: &str, passwd: &str, group: &str, id_count: u32) -> Result<Ident
         None => {
             let name = identity.name.as_deref();
             let member = |g: &Group<'_>| name.is_some_and(|n| g.members.split(',').any(|m| m == n));
-            let groups = group.lines().filter_map(parse_group).filter(member).map(|g| g.gid);
+            let groups = lines(group).filter_map(parse_group).filter(member).map(|g| g.gid);
             identity.groups = groups.filter(|gid| *gid < id_count).take(GROUPS_MAX).collect();
         }
     }
@@ -148,6 +158,7 @@ broken line
 web:x:1000:100:Web,,,:/home/web:/bin/sh
 short:x:7:8
 huge:x:70000:1::/:
+zero:x:8:8::/ho\0me:
 ";
     const GROUP: &str = "\
 root:x:0:
@@ -176,6 +187,7 @@ far:x:99999:web
 
     #[test]
     fn nobody_is_named() {
+        assert_eq!(identity("zero"), Err(UserError::NoUser("zero".into())));
         assert_eq!(identity("absent"), Err(UserError::NoUser("absent".into())));
         assert_eq!(identity("web:absent"), Err(UserError::NoGroup("absent".into())));
         assert_eq!(identity("65536"), Err(UserError::OutOfRange(65536)));

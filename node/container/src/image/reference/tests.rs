@@ -130,3 +130,10 @@ fn only_this_machines_addresses_are_loopback() {
         assert!(!is_loopback(host), "{host}");
     }
 }
+
+#[test]
+fn a_repository_of_the_hub_is_not_taken_for_another_registry() {
+    check_name("docker.io/ghcr.io/app", "docker://docker.io/ghcr.io/app#latest");
+    check_name("docker.io/localhost/app@sha256:HEX", "docker://docker.io/localhost/app@sha256:HEX");
+    check_rootfs("docker://docker.io/ghcr.io/app#v1", "docker.io/ghcr.io/app:v1");
+}

@@ -370,3 +370,14 @@ fn in_what_is_no_layer_a_whiteouts_name_is_a_name() {
     let error = expand(tar.as_slice(), dir.path(), 3).unwrap_err();
     assert_eq!(error.to_string(), "more than 3 bytes");
 }
+
+#[test]
+fn an_attribute_that_no_file_can_have_is_the_layers_fault() {
+    // The kernel takes no file capability of a length that it does not know.
+    let record = "34 SCHILY.xattr.security.capability=x\n";
+    let record = record.replacen("34", &record.len().to_string(), 1);
+    check(
+        &[made(b'x', "x", "", &record), file("a", "1")],
+        expect!["a: an attribute security.capability that Linux does not take"],
+    );
+}
