@@ -104,6 +104,15 @@ pub struct ClusterStatus {
     pub members: Vec<Member>,
 }
 
+/// What a node's router is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// An app's default route is its name under it.
+    pub domain: String,
+    /// Of the URLs that people are told.
+    pub port: u16,
+}
+
 /// Which container's output is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogSource {
@@ -215,4 +224,6 @@ pub trait Admin {
     async fn change_members(change: MemberChange) -> Result<u64, Error>;
     /// Where the answering cell's host ports are reached.
     async fn external_address() -> Result<Ipv4Addr, Error>;
+    /// Where the answering node routes HTTP; none where it is told to be no router.
+    async fn routing() -> Result<Option<Routing>, Error>;
 }

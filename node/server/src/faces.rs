@@ -5,4 +5,5 @@ pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod dns;
 mod logs;
+pub(crate) mod routing;
 mod whereabouts;

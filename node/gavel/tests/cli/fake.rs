@@ -601,4 +601,8 @@ impl Admin for Face {
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {
         Ok(Ipv4Addr::LOCALHOST)
     }
+
+    async fn routing(self, _: Context) -> Result<Option<Routing>, Error> {
+        Ok(self.shared.lock().routing.clone())
+    }
 }
