@@ -41,9 +41,10 @@ fix: needs
 bench: bench-needs build
 	$(CARGO) bench --locked -p gavel-benches
 
-# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, mkfs.ext4.
+# What the build and a node need of Debian: a C++ compiler, cmake for zlib-ng (docs/adr/0011),
+# libclang for bindgen, mkfs.ext4.
 needs:
-	@.ci/install build-essential pkg-config libclang-dev e2fsprogs
+	@.ci/install build-essential cmake pkg-config libclang-dev e2fsprogs
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs
@@ -51,4 +52,4 @@ test-needs: needs
 
 # What the benches race against.
 bench-needs: needs
-	@.ci/install etcd-server etcd-client iproute2
+	@.ci/install etcd-server etcd-client iproute2 nginx-light wrk
