@@ -48,7 +48,7 @@ needs:
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs
-	@.ci/install docker-registry skopeo umoci busybox-static iproute2 nftables
+	@.ci/install curl docker-registry skopeo umoci busybox-static iproute2 nftables
 
 # What the benches race against.
 bench-needs: needs

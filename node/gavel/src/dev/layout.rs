@@ -201,6 +201,11 @@ mod tests {
 
             [tls]
             insecure = false
+
+            [router]
+            domain = "localhost"
+            public_port = 8080
+            connections_max = 256
         "#]]
         .assert_eq(&toml::to_string(&configs[1]).unwrap());
     }
