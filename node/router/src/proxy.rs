@@ -419,12 +419,11 @@ impl ProxyHttp for Face {
         asked: &mut Asked,
     ) -> FailToProxy {
         let is_upstreams = matches!(error.esource(), ErrorSource::Upstream);
-        let refusal = match error.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout if is_upstreams => {
-                Some(Refusal::EndpointTimeout)
-            }
-            _ if is_upstreams => Some(Refusal::EndpointFailure),
-            _ => None,
+        let is_late = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        let refusal = match (is_upstreams, is_late) {
+            (true, true) => Some(Refusal::EndpointTimeout),
+            (true, false) => Some(Refusal::EndpointFailure),
+            (false, _) => None,
         };
         let code = match (&refusal, error.etype()) {
             (Some(refusal), _) => refusal.status(),

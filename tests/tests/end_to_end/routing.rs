@@ -1,6 +1,7 @@
 //! Apps answer by name, and lose no request when their instances move or end.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,14 +12,14 @@ use tests::cluster::{Cluster, SAMPLE};
 use tests::eventually;
 use tests::host::http_get_as;
 
-const ROUTER: &str = "127.0.0.1:8080";
+const ROUTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// How long a route may take to be what it should.
 const ROUTED_MAX: Duration = Duration::from_secs(60);
 
 /// Waits until an app's route answers.
 fn answers(cluster: &Cluster, host: &str) {
     let _ = eventually(&format!("{host} answers"), ROUTED_MAX, || {
-        cluster.host().in_network(|| http_get_as(ROUTER.parse().unwrap(), host, "/healthz"))
+        cluster.host().in_network(|| http_get_as(ROUTER, host, "/healthz"))
     });
 }
 
@@ -29,7 +30,7 @@ fn under_load(cluster: &Cluster, host: &str, what: impl FnOnce()) -> (usize, Vec
         cluster.host().in_network(|| {
             let mut wrong = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
-                match http_get_as(ROUTER.parse().unwrap(), host, "/") {
+                match http_get_as(ROUTER, host, "/") {
                     Ok(_) => {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
@@ -45,7 +46,7 @@ fn under_load(cluster: &Cluster, host: &str, what: impl FnOnce()) -> (usize, Vec
         // Longer than what has left the table goes on.
         thread::sleep(Duration::from_secs(3));
         is_over.store(true, Ordering::Relaxed);
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        clients.into_iter().flat_map(|client| client.join().expect("it does not panic")).collect()
     });
     (count.into_inner(), wrong)
 }
@@ -79,10 +80,10 @@ fn scaling_down_and_evacuating_lose_no_request() {
 /// The blocks of this kind in `docs/push.md`, in order.
 fn blocks(kind: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/push.md");
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(path).expect("it is in the tree");
     let fence = format!("```{kind}\n");
     let parts = text.split(&fence).skip(1);
-    parts.map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    parts.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]
