@@ -28,6 +28,8 @@ pub const KEPT_MAX: Duration = Duration::from_secs(4);
 pub const KEPT_CONNECTIONS_MAX: usize = 1024;
 /// Instances that one request is offered to. Gorouter: `max_attempts` 3.
 pub const TRIES_MAX: usize = 3;
+/// What is gathered of an answer before it is sent, in bytes: a header and a short body.
+pub const WRITE_BUFFER_BYTES: usize = 4096;
 /// Streams of one client's HTTP/2 connection at once. RFC 9113, 6.5.2: at least 100.
 pub const H2_STREAMS_MAX: u32 = 128;
 /// How long requests in progress may take when the node ends.

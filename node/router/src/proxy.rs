@@ -3,6 +3,8 @@
 //! What is ours here: the loop that accepts, and its bounds; which headers say who asked and who
 //! answers; what is tried again. How HTTP is read and written is the library's.
 
+mod buffered;
+
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use self::buffered::Buffered;
 use crate::choice::{self, Refusal, choose};
 use crate::limits::{
     ANSWER_MAX, CLIENT_SILENCE_MAX, CONNECT_MAX, CONNECTIONS_DEFAULT, END_MAX, H2_STREAMS_MAX,
@@ -154,7 +157,7 @@ impl Router {
             self.proxy.process_new(Box::new(stream), &shutdown).await;
             return;
         }
-        let mut session = ServerSession::new_http1(Box::new(stream));
+        let mut session = ServerSession::new_http1(Box::new(Buffered::new(stream)));
         session.set_keepalive(Some(IDLE_MAX.as_secs()));
         let mut patience = HEADER_MAX;
         loop {
