@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::cluster::{Cluster, SAMPLE};
 use tests::eventually;
@@ -15,6 +15,9 @@ use tests::host::http_get_as;
 const ROUTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 /// How long a route may take to be what it should.
 const ROUTED_MAX: Duration = Duration::from_secs(60);
+/// How long at least an instance goes on once its end is agreed: a second less what the command
+/// takes to return.
+const DRAINED_MIN: Duration = Duration::from_millis(500);
 
 /// Waits until an app's route answers.
 fn answers(cluster: &Cluster, host: &str) {
@@ -56,8 +59,16 @@ fn scaling_down_and_evacuating_lose_no_request() {
     let cluster = Cluster::start();
     let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "4"]);
     answers(&cluster, "hello.localhost");
+    let all = cluster.instances("hello", 4);
+    let last = all.iter().max_by_key(|instance| instance.index).expect("there are four").address;
     let (count, wrong) = under_load(&cluster, "hello.localhost", || {
         let _ = cluster.done(&["scale", "hello", "-i", "2"]);
+        // Off the record, it still answers those whose router has not heard of that.
+        let agreed = Instant::now();
+        while cluster.host().in_network(|| http_get_as(last, "hello", "/healthz")).is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(agreed.elapsed() > DRAINED_MIN, "it ended {:?} after", agreed.elapsed());
         let _ = cluster.instances("hello", 2);
     });
     assert!(wrong.is_empty(), "scaling: {} of {count}: {:?}", wrong.len(), wrong.first());
