@@ -49,14 +49,15 @@ fix: needs
 bench: bench-needs build
 	$(CARGO) bench --locked -p gavel-benches
 
-# What the build and a node need of Debian: a C++ compiler, libclang for bindgen, mkfs.ext4.
+# What the build and a node need of Debian: a C++ compiler, cmake for zlib-ng (docs/adr/0011),
+# libclang for bindgen, mkfs.ext4.
 needs:
-	@.ci/install build-essential pkg-config libclang-dev e2fsprogs
+	@.ci/install build-essential cmake pkg-config libclang-dev e2fsprogs
 
 # What the tests run besides: a real registry, and standard tools to make images.
 test-needs: needs
-	@.ci/install docker-registry skopeo umoci busybox-static iproute2 nftables
+	@.ci/install curl docker-registry skopeo umoci busybox-static iproute2 nftables
 
 # What the benches race against.
 bench-needs: needs
-	@.ci/install etcd-server etcd-client iproute2 busybox-static crun runc podman
+	@.ci/install etcd-server etcd-client iproute2 busybox-static crun runc podman nginx-light wrk

@@ -344,7 +344,8 @@ fn instance(row: &Value) -> Option<Instance> {
 /// # Panics
 ///
 /// There is none.
-pub(crate) fn program() -> PathBuf {
+#[must_use]
+pub fn program() -> PathBuf {
     if let Some(program) = std::env::var_os("GAVEL") {
         return program.into();
     }

@@ -173,11 +173,20 @@ impl Drop for Host {
 ///
 /// Nobody answers, or not with status 200.
 pub fn http_get(address: SocketAddr, path: &str) -> Result<String, String> {
+    http_get_as(address, &address.to_string(), path)
+}
+
+/// As [`http_get`], of a host that the address answers for.
+///
+/// # Errors
+///
+/// As [`http_get`].
+pub fn http_get_as(address: SocketAddr, host: &str, path: &str) -> Result<String, String> {
     let get = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, HTTP_MAX)?;
         stream.set_read_timeout(Some(HTTP_MAX))?;
         // In one piece: the parts of another would wait for each other's acknowledgement.
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -47,6 +47,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("gavel-agent", &["gavel-model", "gavel-plan", "gavel-replica"]),
     ("gavel-container", &[]),
     ("gavel-executor", &["gavel-container", "gavel-model"]),
+    ("gavel-router", &["gavel-model"]),
     ("gavel-api", &["gavel-model"]),
     (
         "gavel-server",
@@ -59,15 +60,24 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
             "gavel-plan",
             "gavel-replica",
             "gavel-rocks",
+            "gavel-router",
         ],
     ),
-    ("gavel", &["gavel-api", "gavel-container", "gavel-model", "gavel-server"]),
+    ("gavel", &["gavel-api", "gavel-container", "gavel-model", "gavel-router", "gavel-server"]),
     ("gavel-sim", &["gavel-agent", "gavel-model", "gavel-plan", "gavel-replica"]),
     ("gavel-tests", &[]),
     ("gavel-fuzz", &["gavel-container", "gavel-executor"]),
     (
         "gavel-benches",
-        &["gavel-agent", "gavel-api", "gavel-model", "gavel-plan", "gavel-replica", "gavel-rocks"],
+        &[
+            "gavel-agent",
+            "gavel-api",
+            "gavel-model",
+            "gavel-plan",
+            "gavel-replica",
+            "gavel-rocks",
+            "gavel-router",
+        ],
     ),
 ];
 

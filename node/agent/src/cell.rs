@@ -11,7 +11,9 @@ use plan::cell::{CellAction, Container, Handle, Observed, Work, reconcile};
 use replica::AsyncRuntime;
 use replica::async_runtime::{Instant as _, Select3};
 
-use crate::limits::{CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_PAUSE, REPORT_RETRY, REPORTS_MAX};
+use crate::limits::{
+    CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_PAUSE, REPORT_RETRY, REPORTS_MAX, ROUTE_DRAIN,
+};
 use crate::node::{Agent, InstantOf};
 use crate::soft::Message;
 use crate::world::{Containers, CreateFailure, Found, World};
@@ -162,7 +164,9 @@ impl<W: World> CellLoop<W> {
             match action {
                 CellAction::Create { handle, work } => self.create(handle, work),
                 CellAction::Report(command) => self.report(command),
-                CellAction::Stop { handle } => self.end(handle, End::Stop),
+                CellAction::Stop { handle, is_routed } => {
+                    self.end(handle, if is_routed { End::DrainAndStop } else { End::Stop });
+                }
                 CellAction::Destroy { handle } => self.end(handle, End::Destroy),
             }
         }
@@ -308,7 +312,10 @@ impl<W: World> CellLoop<W> {
         let this = self.clone();
         drop(W::Runtime::spawn(async move {
             let containers = this.agent.world().containers();
-            if how == End::Stop {
+            if how == End::DrainAndStop {
+                W::Runtime::sleep(ROUTE_DRAIN).await;
+            }
+            if how != End::Destroy {
                 containers.stop(&handle).await;
             }
             if let Err(reason) = containers.destroy(&handle).await {
@@ -345,6 +352,8 @@ fn subject(report: &Command) -> Option<Handle> {
 /// How a container ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
+    /// As [`End::Stop`], once routers have heard of it.
+    DrainAndStop,
     /// With grace, then all of it is removed.
     Stop,
     Destroy,

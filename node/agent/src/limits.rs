@@ -31,6 +31,10 @@ pub const REPORTS_MAX: usize = 100;
 pub const REPORT_PAUSE: Duration = Duration::from_millis(100);
 /// After a report that could not be proposed.
 pub const REPORT_RETRY: Duration = Duration::from_millis(500);
+/// Between the entry that takes an instance's record away and its SIGTERM. Every router follows the
+/// same log, so this is how far a node may be behind and its requests are answered still; Diego
+/// sends SIGTERM at once, and has its apps finish what comes late.
+pub const ROUTE_DRAIN: Duration = Duration::from_secs(1);
 /// How long one request of a callback may take, in the cluster's time. Diego:
 /// `communication_timeout`.
 pub const CALLBACK_TIMEOUT: Millis = Millis::from_secs(10);

@@ -104,6 +104,15 @@ pub struct ClusterStatus {
     pub members: Vec<Member>,
 }
 
+/// What a node's router is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routing {
+    /// An app's default route is its name under it.
+    pub domain: String,
+    /// Of the URLs that people are told.
+    pub port: u16,
+}
+
 /// Which container's output is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogSource {
@@ -252,4 +261,6 @@ pub trait Admin {
     /// As [`Admin::lrp_usage`] for containers, [`crate::limits::USAGE_CONTAINERS_MAX`] at most,
     /// answered only by the node that is the cell `on`; `None` where there is no such container.
     async fn cell_usage(on: CellId, containers: Vec<String>) -> Result<Vec<Option<Usage>>, Error>;
+    /// Where the answering node routes HTTP; none where it is told to be no router.
+    async fn routing() -> Result<Option<Routing>, Error>;
 }

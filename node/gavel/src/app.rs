@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::admin::{Consistency, InstanceUsage, Unknown, Usage, Waiting};
+use api::admin::{Consistency, InstanceUsage, Routing, Unknown, Usage, Waiting};
 use model::{ActualLrp, ActualState, DesiredLrp, Presence, ProcessGuid, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Cell, Screen, Style, Table};
 use crate::recipe;
+use crate::routes;
 use crate::units;
 
 /// The domain that Cloud Foundry's apps are in.
@@ -49,11 +50,17 @@ pub(crate) struct App {
     parked: Option<Refusal>,
     /// What the instances use, where somebody asked.
     usage: Vec<InstanceUsage>,
+    /// How people reach apps, where the cluster has routers.
+    routing: Option<Routing>,
 }
 
 impl App {
-    pub(crate) fn new(desired: Arc<DesiredLrp>, instances: Vec<Arc<ActualLrp>>) -> Self {
-        Self { desired, instances, waiting: Vec::new(), parked: None, usage: Vec::new() }
+    pub(crate) fn new(
+        desired: Arc<DesiredLrp>,
+        instances: Vec<Arc<ActualLrp>>,
+        routing: Option<Routing>,
+    ) -> Self {
+        Self { desired, instances, waiting: Vec::new(), parked: None, usage: Vec::new(), routing }
     }
 
     /// Asks for everything that is known of an app.
@@ -68,7 +75,8 @@ impl App {
     ) -> Result<Self, Failure> {
         let desired = client.desired_lrp(guid, consistency).await?;
         let instances = client.actual_lrps(Some(guid), consistency).await?;
-        let mut app = Self::new(desired, instances);
+        let routing = client.routing().await?;
+        let mut app = Self::new(desired, instances, routing);
         if consistency == Consistency::Linearizable && app.some_wait() {
             app.waiting = client.waiting_lrps(guid).await?;
             let flags = client.feature_flags(consistency).await?;
@@ -144,8 +152,13 @@ impl App {
         if self.desired.instances > 0 { "started" } else { "stopped" }
     }
 
-    /// Where the instances answer: one for each host port.
+    /// Where the app answers: its routes where it has any and somebody routes, else each host port
+    /// of its instances.
     pub(crate) fn routes(&self) -> Vec<String> {
+        let urls = routes::urls(&self.desired, self.routing.as_ref());
+        if !urls.is_empty() {
+            return urls;
+        }
         self.instances.iter().flat_map(|lrp| host_ports(&lrp.state)).collect()
     }
 

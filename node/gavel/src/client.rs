@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::admin::{Consistency, InstanceUsage, Waiting};
+use api::admin::{Consistency, InstanceUsage, Routing, Waiting};
 use api::attach::{Frames, NotOpened, Open};
 use api::wire::{Dialer, Stream};
 use api::{AdminClient, Error};
@@ -318,6 +318,11 @@ impl Client {
         consistency: Consistency,
     ) -> Result<Vec<(FeatureFlag, bool)>, Failure> {
         self.read(async |admin, context| admin.feature_flags(context, consistency).await).await
+    }
+
+    /// How people reach apps; none where the node spoken to knows of no router.
+    pub(crate) async fn routing(&mut self) -> Result<Option<Routing>, Failure> {
+        self.read(async |admin, context| admin.routing(context).await).await
     }
 
     /// The last entry that the node spoken to has applied: where to wait for news from.

@@ -3,6 +3,7 @@
 //! - [`cli`]: what can be typed;
 //! - [`commands`]: a file for each command or family of them, thin over [`client`];
 //! - [`attached`]: processes in containers and their ports, as if they were here;
+//! - [`manifest`], [`routes`]: what people write of apps, and how these are reached;
 //! - [`node`]: one node;
 //! - [`dev`]: a whole cluster on this machine, in the foreground;
 //! - [`output`], [`units`], [`failure`]: how results, sizes and reasons are told.
@@ -15,10 +16,12 @@ mod commands;
 mod dev;
 mod failure;
 mod limits;
+mod manifest;
 mod node;
 mod output;
 mod recipe;
 mod rollout;
+mod routes;
 mod units;
 
 use std::process::ExitCode;

@@ -3,15 +3,19 @@
 //! Source: docker.md sections 6.4 (ports) and 7 (which command runs), the parts that Cloud
 //! Controller and the launcher play there.
 
+use std::collections::BTreeMap;
+
 use api::admin::ImageMetadata;
 use model::check::{Check, CheckDefinition, HttpCheck, TcpCheck};
 use model::{
     Action, Command, DesiredLrp, EnvironmentVariable, FeatureFlag, Millis, ProcessGuid, Refusal,
     RunAction, Stamp, State,
 };
+use router::route::CF_ROUTER;
 use serde_json::json;
 
 use crate::app::{DOMAIN, Note};
+use crate::routes::{RouteWish, to_cf_router};
 
 /// The port of an image that exposes none (Cloud Foundry).
 const PORT_DEFAULT: u16 = 8080;
@@ -31,6 +35,10 @@ pub(crate) struct Wish {
     pub(crate) command: Option<String>,
     pub(crate) env: Vec<EnvironmentVariable>,
     pub(crate) health_check: HealthCheck,
+    /// Milliseconds that one check may take, and between two; Diego's own where 0.
+    pub(crate) check_timeout_ms: u64,
+    pub(crate) check_interval_ms: u64,
+    pub(crate) routes: Vec<RouteWish>,
     /// Milliseconds until an instance that is not healthy yet has crashed.
     pub(crate) start_timeout_ms: i64,
     pub(crate) is_started: bool,
@@ -69,6 +77,13 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         image.exposed_ports.clone()
     };
     let port = ports[0];
+    // A port that a route names is the container's as well.
+    let mut ports = ports;
+    for named in wish.routes.iter().filter_map(|route| route.port) {
+        if !ports.contains(&named) {
+            ports.push(named);
+        }
+    }
     let log_source = "APP/PROC/WEB".to_owned();
     let run = RunAction {
         path,
@@ -96,21 +111,32 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         action: Some(Action::Run(run)),
         ports,
         annotation: note.to_annotation(),
-        check_definition: check_definition(&wish.health_check, port),
+        routes: if wish.routes.is_empty() {
+            BTreeMap::new()
+        } else {
+            [(CF_ROUTER.to_owned(), to_cf_router(&wish.routes, port))].into()
+        },
+        check_definition: check_definition(wish, port),
         start_timeout_ms: wish.start_timeout_ms,
         ..DesiredLrp::default()
     })
 }
 
-fn check_definition(health_check: &HealthCheck, port: u16) -> Option<CheckDefinition> {
+fn check_definition(wish: &Wish, port: u16) -> Option<CheckDefinition> {
     let port = port.into();
-    let check = match health_check {
+    let (request_timeout_ms, interval_ms) = (wish.check_timeout_ms, wish.check_interval_ms);
+    let check = match &wish.health_check {
         HealthCheck::Process => return None,
         HealthCheck::Port => {
-            Check { tcp_check: Some(TcpCheck { port, ..TcpCheck::default() }), http_check: None }
+            let connect_timeout_ms = request_timeout_ms;
+            Check {
+                tcp_check: Some(TcpCheck { port, connect_timeout_ms, interval_ms }),
+                http_check: None,
+            }
         }
         HealthCheck::Http { path } => {
-            let http_check = HttpCheck { port, path: path.clone(), ..HttpCheck::default() };
+            let http_check =
+                HttpCheck { port, path: path.clone(), request_timeout_ms, interval_ms };
             Check { tcp_check: None, http_check: Some(http_check) }
         }
     };
@@ -130,13 +156,15 @@ fn command(wish: &Wish, image: &ImageMetadata) -> Result<(String, Vec<String>), 
 /// What the app is told besides the image's own environment, which the cell applies below this.
 fn environment(wish: &Wish, port: u16) -> Vec<EnvironmentVariable> {
     let name = wish.app.as_str();
+    let uris: Vec<&str> = wish.routes.iter().map(|route| route.name.as_str()).collect();
     let application = json!({
         "application_id": name,
         "application_name": name,
         "name": name,
         "process_type": "web",
         "limits": { "mem": wish.memory_mb, "disk": wish.disk_mb, "fds": OPEN_FILES },
-        "uris": [],
+        "application_uris": uris,
+        "uris": uris,
     });
     let given = [
         ("PORT", port.to_string()),
@@ -190,6 +218,9 @@ mod tests {
             command: None,
             env: Vec::new(),
             health_check: HealthCheck::Port,
+            check_timeout_ms: 0,
+            check_interval_ms: 0,
+            routes: Vec::new(),
             start_timeout_ms: 60_000,
             is_started: true,
         }
@@ -287,7 +318,7 @@ mod tests {
         let run = run(&Wish { env, ..wish() }, &image());
         let names: Vec<_> = run.env.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["VCAP_APPLICATION", "MEMORY_LIMIT", "PORT"]);
-        expect![[r#"{"application_id":"hello","application_name":"hello","limits":{"disk":1024,"fds":16384,"mem":256},"name":"hello","process_type":"web","uris":[]}"#]]
+        expect![[r#"{"application_id":"hello","application_name":"hello","application_uris":[],"limits":{"disk":1024,"fds":16384,"mem":256},"name":"hello","process_type":"web","uris":[]}"#]]
             .assert_eq(&run.env[0].value);
     }
 

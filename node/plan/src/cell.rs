@@ -91,7 +91,12 @@ pub enum CellAction {
     /// Propose this.
     Report(Command),
     /// End the container gracefully; it stays until it is destroyed.
-    Stop { handle: Handle },
+    Stop {
+        handle: Handle,
+        /// Whether routers may have sent it requests until now: it is to go on for as long as one
+        /// that is behind may still do so.
+        is_routed: bool,
+    },
     /// Remove what is left; where the container is still being made, give up making it.
     Destroy { handle: Handle },
 }
@@ -155,7 +160,12 @@ impl<'a> Records<'a> {
 fn end(handle: &Handle, container: &Container) -> Option<CellAction> {
     let handle = handle.clone();
     match container {
-        Container::Starting | Container::Running { .. } => Some(CellAction::Stop { handle }),
+        Container::Starting => Some(CellAction::Stop { handle, is_routed: false }),
+        Container::Running { net_info, routable } => {
+            let is_instance = matches!(handle, Handle::Lrp(_));
+            let is_routed = is_instance && *routable && !net_info.ports.is_empty();
+            Some(CellAction::Stop { handle, is_routed })
+        }
         Container::Stopping => None,
         Container::Preparing | Container::Exited { .. } | Container::Failed { .. } => {
             Some(CellAction::Destroy { handle })

@@ -54,7 +54,8 @@ fn show(action: &CellAction) -> String {
             )
         }
         CellAction::Report(command) => format!("report: {command:?}"),
-        CellAction::Stop { handle } => format!("stop {handle}"),
+        CellAction::Stop { handle, is_routed: false } => format!("stop {handle}"),
+        CellAction::Stop { handle, is_routed: true } => format!("drain and stop {handle}"),
         CellAction::Destroy { handle } => format!("destroy {handle}"),
     }
 }
@@ -182,8 +183,8 @@ fn containers_without_a_record_go() {
         expect![[r#"
             preparing: destroy lrp-0000feed-0000-0000-0006-0000
             starting: stop lrp-0000feed-0000-0000-0006-0000
-            running at 10.88.0.1: stop lrp-0000feed-0000-0000-0006-0000
-            running at 10.88.0.2: stop lrp-0000feed-0000-0000-0006-0000
+            running at 10.88.0.1: drain and stop lrp-0000feed-0000-0000-0006-0000
+            running at 10.88.0.2: drain and stop lrp-0000feed-0000-0000-0006-0000
             running, not ready: stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000
@@ -197,8 +198,8 @@ fn containers_without_a_record_go() {
         expect![[r#"
             preparing: destroy lrp-0000feed-0000-0000-0006-0000
             starting: stop lrp-0000feed-0000-0000-0006-0000
-            running at 10.88.0.1: stop lrp-0000feed-0000-0000-0006-0000
-            running at 10.88.0.2: stop lrp-0000feed-0000-0000-0006-0000
+            running at 10.88.0.1: drain and stop lrp-0000feed-0000-0000-0006-0000
+            running at 10.88.0.2: drain and stop lrp-0000feed-0000-0000-0006-0000
             running, not ready: stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000

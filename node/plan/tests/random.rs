@@ -403,7 +403,7 @@ impl Obedient {
                     self.observed.tasks_started.insert(task_guid);
                 }
             }
-            CellAction::Stop { handle } => self.put(&handle, Container::Stopping),
+            CellAction::Stop { handle, .. } => self.put(&handle, Container::Stopping),
             CellAction::Destroy { handle } => {
                 self.observed.containers.remove(&handle).unwrap();
             }

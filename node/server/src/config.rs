@@ -40,6 +40,9 @@ pub struct Config {
     pub planning: PlanningConfig,
     #[serde(default)]
     pub tls: TlsConfig,
+    /// HTTP by host to the apps of the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterConfig>,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -235,6 +238,71 @@ impl TlsConfig {
     }
 }
 
+/// The node in its role as a router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterConfig {
+    /// `HOST:PORT` for HTTP, in plain; where absent the node routes nothing, and only tells people
+    /// how apps are reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<String>,
+    /// What an app's name is put before to make its default route: the same on every node, in
+    /// lower case.
+    pub domain: String,
+    /// The port in the URLs that people are told, where it is not `listen`'s: a load balancer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
+    /// Connections of clients at once.
+    #[serde(default = "router_connections")]
+    pub connections_max: u32,
+}
+
+fn router_connections() -> u32 {
+    u32::try_from(router::limits::CONNECTIONS_DEFAULT).expect("it is small")
+}
+
+impl RouterConfig {
+    /// What people are told of it.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.public_port.or_else(|| self.own_port()).unwrap_or(80)
+    }
+
+    fn own_port(&self) -> Option<u16> {
+        let (_, port) = self.listen.as_ref()?.rsplit_once(':')?;
+        port.parse().ok().filter(|port| *port > 0)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |reason: String| Err(ConfigError::Router { reason });
+        if let (Some(listen), None) = (&self.listen, self.own_port()) {
+            return wrong(format!("listen = {listen:?} is not HOST:PORT"));
+        }
+        let is_label = |label: &str| {
+            let is_fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            (1..=63).contains(&label.len()) && label.chars().all(is_fine)
+        };
+        if self.domain.len() > 189 || !self.domain.split('.').all(is_label) {
+            return wrong(format!(
+                "domain = {:?} is not a name that hosts can be under, in lower case, such as \
+                 apps.example.com",
+                self.domain
+            ));
+        }
+        if self.public_port == Some(0) {
+            return wrong("public_port = 0 is no port".to_owned());
+        }
+        if !(1..=CONNECTIONS_MOST).contains(&self.connections_max) {
+            return wrong(format!("connections_max is not from 1 to {CONNECTIONS_MOST}"));
+        }
+        Ok(())
+    }
+}
+
+/// Each client's connection has another to an instance, and Linux gives a process no more than
+/// 1,048,576 descriptors (proc(5): `nr_open`).
+const CONNECTIONS_MOST: u32 = 500_000;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistriesConfig {
@@ -253,6 +321,8 @@ pub enum ConfigError {
     Parse { path: PathBuf, error: Box<toml::de::Error> },
     #[error("cell.network.{reason}")]
     Network { reason: String },
+    #[error("[router] {reason}")]
+    Router { reason: String },
     #[error("members names nobody; a new node needs at least one whom it can ask")]
     NoMembers,
     #[error("node_id {node_id} is not from 1 to {}", replica::limits::GIVEN_ID_MAX)]
@@ -322,7 +392,7 @@ impl Config {
         if named == 3 && tls.insecure {
             return Err(ConfigError::TlsContradicts);
         }
-        Ok(())
+        self.router.as_ref().map_or(Ok(()), RouterConfig::check)
     }
 
     /// `HOST:PORT` by which the others reach this node.
@@ -374,6 +444,23 @@ mod tests {
                 "members says that node_id 1 is b, and this node is a; one of the two files is another node's"
             ],
         );
+    }
+
+    #[test]
+    fn a_router_is_told_where_and_for_whom() {
+        let check = |text: &str| {
+            let checked = config(&[(1, "a")], &format!("\n[router]\n{text}")).check();
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check("listen = \"0.0.0.0:80\"\ndomain = \"apps.example.com\""), Ok(()));
+        let listen = "[router] listen = \"80\" is not HOST:PORT".to_owned();
+        assert_eq!(check("listen = \"80\"\ndomain = \"a.b\""), Err(listen));
+        for domain in ["", "A.b", "a..b", "*.a", "a_b"] {
+            let error = check(&format!("listen = \"h:1\"\ndomain = \"{domain}\"")).unwrap_err();
+            assert!(error.starts_with(&format!("[router] domain = {domain:?} is not")), "{error}");
+        }
+        let none = check("listen = \"h:1\"\ndomain = \"a\"\nconnections_max = 0").unwrap_err();
+        assert_eq!(none, "[router] connections_max is not from 1 to 500000");
     }
 
     fn check_tls(tls: &str) -> Result<(), String> {

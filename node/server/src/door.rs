@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::admin::Routing;
 use openraft_rt_tokio::TokioRuntime;
 use replica::Newcomer;
 use replica::peers::{Envelope, PeerRequest, PeerResponse};
@@ -9,6 +10,7 @@ use replica::wire::Blob;
 use rocks::RocksDisk;
 use tokio::sync::watch;
 
+use crate::config::RouterConfig;
 use crate::faces::admin::AdminFace;
 use crate::faces::attach::AttachFace;
 use crate::peers::TcpPeers;
@@ -43,8 +45,10 @@ impl Door {
     }
 
     /// From now on, to the member that it has become.
-    pub(crate) fn admit(&self, agent: NodeAgent, allow_ssh: bool) {
-        let admin = AdminFace::new(agent.clone());
+    pub(crate) fn admit(&self, agent: NodeAgent, allow_ssh: bool, router: Option<&RouterConfig>) {
+        let routing =
+            router.map(|router| Routing { domain: router.domain.clone(), port: router.port() });
+        let admin = AdminFace::new(agent.clone(), routing);
         let attach = AttachFace::new(agent.clone(), allow_ssh);
         self.0.send_replace(Host::Member(Faces { admin, attach, agent }));
     }

@@ -12,6 +12,7 @@ use model::{Cell, CellHealth, Command};
 use replica::newcomer::Entrance;
 use replica::{Newcomer, Node, NodeId, Replica};
 use rocks::RocksDisk;
+use router::Router;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -21,7 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::containers::{LinuxContainers, mounts};
 use crate::door::Door;
 use crate::egress;
-use crate::faces::dns;
+use crate::faces::{dns, routing};
 use crate::listener;
 use crate::peers::TcpPeers;
 use crate::security::{Security, is_private};
@@ -77,6 +78,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         .map_err(|error| Error::DataDir { path: data_dir.clone(), error })?;
     let security = Arc::new(Security::open(config.tls.files())?);
     let listener = listen(&config).await?;
+    let router = open_router(&config).await?;
     let container_networks = egress::policy(&config.cell.network)
         .map_err(|reason| ConfigError::Network { reason })?
         .container_networks;
@@ -116,7 +118,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let sessions = Sessions::new(containers.runtime().clone());
     let world = RealWorld { containers, planning: config.planning, callbacks, sessions, security };
     let agent = Agent::start(cell(&config, replica.id(), capacity), replica, world);
-    door.admit(agent.clone(), config.cell.allow_ssh);
+    door.admit(agent.clone(), config.cell.allow_ssh, config.router.as_ref());
     tracing::info!(
         node_id = agent.replica().id(),
         name = config.name,
@@ -131,6 +133,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dns::Upstream::new(&config.cell.network.nameservers),
         dns::Records::new(agent.clone(), container_networks),
     ));
+    let routing = router.map(|(listener, router, table)| {
+        tokio::spawn(routing::follow(agent.clone(), table));
+        tokio::spawn(router.clone().serve(listener));
+        router
+    });
     let initialising = tokio::spawn(initialise(agent.clone()));
     let ended = tokio::select! {
         signal = signals.next() => {
@@ -143,6 +150,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     initialising.abort();
     accepting.abort();
     naming.abort();
+    if let Some(router) = routing {
+        router.end().await;
+    }
     agent.world().sessions.close().await;
     // First the replica, and with it the agent's loops: nobody may call the end of the containers
     // a crash, or make new ones.
@@ -163,6 +173,20 @@ async fn listen(config: &Config) -> Result<TcpListener, Error> {
         return Err(Error::Plain { address });
     }
     TcpListener::bind(&addresses[..]).await.map_err(failed)
+}
+
+/// The router that this node is told to be, and the socket that it waits at.
+async fn open_router(
+    config: &Config,
+) -> Result<Option<(TcpListener, Router, router::proxy::SharedTable)>, Error> {
+    let Some(told) = &config.router else { return Ok(None) };
+    let Some(listen) = &told.listen else { return Ok(None) };
+    let failed = |error| Error::Listen { address: format!("{listen}, for the router"), error };
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let connections_max = usize::try_from(told.connections_max).unwrap_or(usize::MAX);
+    let table = routing::table();
+    let router = Router::new(Arc::clone(&table), router::Settings { connections_max });
+    Ok(Some((listener, router, table)))
 }
 
 /// Gives a new cluster the salt of its ids; whoever is first wins.

@@ -5,5 +5,6 @@ pub(crate) mod admin;
 pub(crate) mod attach;
 pub(crate) mod dns;
 mod logs;
+pub(crate) mod routing;
 mod usage;
 mod whereabouts;

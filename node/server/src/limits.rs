@@ -105,3 +105,6 @@ pub const DNS_UPSTREAMS_MAX: usize = 3;
 pub const DNS_REREAD_PAUSE: Duration = Duration::from_secs(5);
 /// Events that are followed in one step, before more are taken.
 pub const DNS_EVENTS_AT_ONCE_MAX: usize = 1024;
+
+/// Events that the router's table follows in one step, before requests look at it again.
+pub const ROUTER_EVENTS_AT_ONCE_MAX: usize = 256;

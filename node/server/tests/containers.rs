@@ -55,6 +55,7 @@ impl Cell {
             registries: RegistriesConfig::default(),
             planning: PlanningConfig::default(),
             tls: TlsConfig::default(),
+            router: None,
             stop_containers_on_exit: true,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

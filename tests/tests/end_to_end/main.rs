@@ -6,6 +6,7 @@ mod images;
 mod losses;
 mod network;
 mod recipes;
+mod routing;
 mod tasks;
 mod tls;
 mod usage;

@@ -33,12 +33,13 @@ impl Apps {
         for lrp in caller.client.actual_lrps(None, consistency).await? {
             instances.entry(lrp.key.process_guid.clone()).or_default().push(lrp);
         }
+        let routing = caller.client.routing().await?;
         let apps: Vec<App> = desired
             .into_iter()
             .filter(|lrp| lrp.domain.as_str() == DOMAIN)
             .map(|lrp| {
                 let instances = instances.remove(&lrp.process_guid).unwrap_or_default();
-                App::new(lrp, instances)
+                App::new(lrp, instances, routing.clone())
             })
             .collect();
         caller.screen.list(

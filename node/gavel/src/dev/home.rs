@@ -193,7 +193,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path()).unwrap();
         assert_eq!(home.made().unwrap(), None);
-        let shares = Shares { nodes: 3, port: 7540, host_ports: (1, 9), memory_mb: 1, disk_mb: 1 };
+        let (host_ports, router_port) = ((1, 9), 8080);
+        let shares =
+            Shares { nodes: 3, port: 7540, router_port, host_ports, memory_mb: 1, disk_mb: 1 };
         for config in configs(&shares, home.path()).unwrap() {
             home.write(&config).unwrap();
             fs::create_dir_all(config.data_dir.join("raft")).unwrap();

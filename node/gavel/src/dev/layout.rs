@@ -6,10 +6,15 @@
 use std::path::Path;
 
 use server::Config;
-use server::config::{CellConfig, MemberConfig, NetworkConfig};
+use server::config::{CellConfig, MemberConfig, NetworkConfig, RouterConfig};
 
 /// The port of the first node, where none is given.
 pub(crate) const PORT_DEFAULT: u16 = 7440;
+/// What apps' names are put before: every name under it is this machine (RFC 6761, 6.3), and
+/// browsers need nobody to tell them.
+const DOMAIN: &str = "localhost";
+/// Clients of the first node's router at once: few enough for a usual limit of 1024 descriptors.
+const ROUTER_CONNECTIONS: u32 = 256;
 /// Subnets and ids repeat after so many ports.
 const PLACES: u16 = 50;
 /// What the nodes' subnets are parts of.
@@ -25,6 +30,8 @@ pub(crate) struct Shares {
     pub(crate) nodes: u16,
     /// The first node's; the others follow.
     pub(crate) port: u16,
+    /// Where the first node routes HTTP.
+    pub(crate) router_port: u16,
     /// First and last.
     pub(crate) host_ports: (u16, u16),
     /// Mebibytes, of all nodes together.
@@ -79,6 +86,12 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
             registries: server::config::RegistriesConfig::default(),
             planning: server::config::PlanningConfig::default(),
             tls: server::config::TlsConfig::default(),
+            router: Some(RouterConfig {
+                listen: (at == 0).then(|| format!("127.0.0.1:{}", shares.router_port)),
+                domain: DOMAIN.to_owned(),
+                public_port: Some(shares.router_port),
+                connections_max: ROUTER_CONNECTIONS,
+            }),
             stop_containers_on_exit: true,
         }
     };
@@ -114,7 +127,14 @@ mod tests {
     use super::*;
 
     fn shares(nodes: u16, port: u16) -> Shares {
-        Shares { nodes, port, host_ports: (61_001, 65_534), memory_mb: 9000, disk_mb: 30_000 }
+        Shares {
+            nodes,
+            port,
+            router_port: 8080,
+            host_ports: (61_001, 65_534),
+            memory_mb: 9000,
+            disk_mb: 30_000,
+        }
     }
 
     #[test]
@@ -181,6 +201,11 @@ mod tests {
 
             [tls]
             insecure = false
+
+            [router]
+            domain = "localhost"
+            public_port = 8080
+            connections_max = 256
         "#]]
         .assert_eq(&toml::to_string(&configs[1]).unwrap());
     }

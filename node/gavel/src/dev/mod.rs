@@ -38,7 +38,8 @@ const NODES_DEFAULT: u16 = 3;
 #[command(after_help = "Examples:
   gavel dev
   gavel dev --fresh --nodes 1
-  gavel dev --data-dir /tmp/second --port 7540 --registry-port 7550 --host-ports 50001-55000")]
+  gavel dev --data-dir /tmp/second --port 7540 --registry-port 7550 --router-port 8081 \
+      --host-ports 50001-55000")]
 pub(crate) struct Dev {
     /// How many nodes; 3, or as many as the data directory has
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_NODES_MAX)))]
@@ -60,6 +61,14 @@ pub(crate) struct Dev {
         value_parser = clap::value_parser!(u16).range(1..)
     )]
     registry_port: u16,
+    /// The port where apps answer as NAME.localhost
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = 8080,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    router_port: u16,
     /// Host ports given to containers, shared out among the nodes
     #[arg(long, value_name = "FIRST-LAST", default_value = "61001-65534", value_parser = parse_ports)]
     host_ports: (u16, u16),
@@ -93,9 +102,15 @@ impl Dev {
         for config in &configs {
             check_port(config)?;
         }
+        check_free(self.router_port, "the router", "--router-port")?;
         let registry = self.registry().await?;
         let mut nodes = start(&home, &configs)?;
-        let cluster = Cluster { home: &home, configs: &configs, registry_port: self.registry_port };
+        let cluster = Cluster {
+            home: &home,
+            configs: &configs,
+            registry_port: self.registry_port,
+            router_port: self.router_port,
+        };
         let outcome = tokio::select! {
             outcome = cluster.run(&mut nodes, screen) => outcome,
             () = signals.next() => Ok(()),
@@ -132,6 +147,7 @@ impl Dev {
         let shares = Shares {
             nodes: settle("--nodes", self.nodes, nodes, NODES_DEFAULT)?,
             port: settle("--port", self.port, port, PORT_DEFAULT)?,
+            router_port: self.router_port,
             host_ports: self.host_ports,
             memory_mb: memory_mb()?,
             disk_mb: disk_mb(home)?,
@@ -165,6 +181,7 @@ struct Cluster<'a> {
     home: &'a Home,
     configs: &'a [Config],
     registry_port: u16,
+    router_port: u16,
 }
 
 impl Cluster<'_> {
@@ -203,6 +220,7 @@ impl Cluster<'_> {
             return screen.line(json!({
                 "endpoints": endpoints,
                 "sample": image,
+                "router": format!("http://localhost:{}", self.router_port),
                 "data_dir": path.to_string(),
                 "pid": std::process::id(),
             }));
@@ -222,6 +240,7 @@ impl Cluster<'_> {
         screen.line(screen.styled(Style::Good, &format!("A cluster of {nodes} takes work.")))?;
         screen.line(format_args!("  endpoints  {endpoints}"))?;
         screen.line(format_args!("  sample     {image}"))?;
+        screen.line(format_args!("  apps       http://APP.localhost:{}", self.router_port))?;
         screen.line(format_args!("  logs       {path}/node-*.log"))?;
         screen.line("\nIn another terminal:\n")?;
         screen.line(format_args!("  {}\n", screen.styled(Style::Bold, &push)))?;
@@ -257,6 +276,13 @@ fn check_port(config: &Config) -> Result<(), Failure> {
             let port = config.listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
             Err(cannot_listen(port.unwrap_or_default(), &config.name, "--port", &error))
         }
+    }
+}
+
+fn check_free(port: u16, who: &str, option: &str) -> Result<(), Failure> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(cannot_listen(port, who, option, &error)),
     }
 }
 

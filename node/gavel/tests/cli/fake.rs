@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
     CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
-    LogLine, LogSource, Member, MemberChange, Role, Unknown, Usage, Waiting,
+    LogLine, LogSource, Member, MemberChange, Role, Routing, Unknown, Usage, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -58,6 +58,7 @@ pub(crate) struct Cluster {
     /// Node 3 does not run at first.
     pub(crate) members: BTreeMap<u64, FakeMember>,
     pub(crate) newcomers: Vec<FakeMember>,
+    pub(crate) routing: Option<Routing>,
     /// Every change that was asked for, by name, in order.
     pub(crate) asked: Vec<&'static str>,
 }
@@ -158,6 +159,7 @@ impl Cluster {
                 })
                 .collect(),
             newcomers: Vec::new(),
+            routing: None,
             asked: Vec::new(),
         };
         cluster.apply(Command::InitCluster { salt: 7 }).unwrap();
@@ -630,5 +632,9 @@ impl Admin for Face {
         _: Vec<String>,
     ) -> Result<Vec<Option<Usage>>, Error> {
         Err(Error::Invalid(format!("only nodes ask {on} for this")))
+    }
+
+    async fn routing(self, _: Context) -> Result<Option<Routing>, Error> {
+        Ok(self.shared.lock().routing.clone())
     }
 }

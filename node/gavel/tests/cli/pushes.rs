@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use api::admin::{ImageMetadata, Waiting};
+use api::admin::{ImageMetadata, Routing, Waiting};
 use expect_test::expect;
 use model::{Action, FeatureFlag};
 
@@ -188,4 +188,65 @@ fn an_answer_lost_while_desiring_is_looked_up() {
     assert!(ran.err.contains("looking whether the change has happened"), "{ran:?}");
     assert!(ran.ok().contains("instances: 1/1"));
     assert_eq!(fake.with(|cluster| cluster.asked.clone()), ["desire_lrp"]);
+}
+
+fn cf_router(fake: &Fake, app: &str) -> String {
+    let lrp = fake.with(|cluster| cluster.state.desired_lrp(&app.into()).cloned().unwrap());
+    lrp.routes.get("cf-router").cloned().unwrap_or_default()
+}
+
+#[test]
+fn an_app_answers_under_the_clusters_domain_unless_told_otherwise() {
+    let fake = Fake::start();
+    fake.with(|cluster| {
+        cluster.routing = Some(Routing { domain: "apps.example.com".to_owned(), port: 8080 });
+    });
+    let out = fake.type_in("push My_App -o me/hello").ok();
+    assert!(out.contains("routes:    http://my-app.apps.example.com:8080\n"), "{out}");
+    assert_eq!(
+        cf_router(&fake, "My_App"),
+        r#"[{"hostnames":["my-app.apps.example.com"],"port":8080}]"#
+    );
+    fake.type_in("push a -o me/hello -n other").ok();
+    assert_eq!(cf_router(&fake, "a"), r#"[{"hostnames":["other.apps.example.com"],"port":8080}]"#);
+    let line = "push a -o me/hello --route www.example.com --route www.example.com/adm=9090";
+    let out = fake.type_in(line).ok();
+    assert!(out.contains("http://www.example.com:8080/adm\n"), "{out}");
+    let lrp = fake.with(|cluster| cluster.state.desired_lrp(&"a".into()).cloned().unwrap());
+    assert_eq!(lrp.ports, [8080, 9090]);
+    fake.type_in("push a -o me/hello --no-route").ok();
+    assert_eq!(cf_router(&fake, "a"), "");
+    let failed = fake.type_in("push a -o me/hello --route a.b:99").failed();
+    assert!(failed.starts_with("2: ") && failed.contains("no port of its own"), "{failed}");
+}
+
+#[test]
+fn a_manifest_says_what_the_command_line_does_not() {
+    let fake = Fake::start();
+    let dir = tempfile::tempdir().unwrap();
+    let text = "applications:\n- name: web\n  docker: {image: me/hello}\n  instances: 2\n  \
+                memory: 64M\n  env: {A: file, B: 1}\n  routes:\n  - route: web.example.com\n\
+                - name: worker\n  docker: {image: me/hello}\n  no-route: true\n";
+    std::fs::write(dir.path().join("manifest.yml"), text).unwrap();
+    let here = |line: &str| {
+        let words = line.split_whitespace();
+        Ran::from(gavel(fake.endpoint()).args(words).current_dir(dir.path()).output().unwrap())
+    };
+    let out = here("push").ok();
+    assert!(out.contains("name:      web") && out.contains("name:      worker"), "{out}");
+    assert!(out.contains("instances: 2/2"), "{out}");
+    assert_eq!(cf_router(&fake, "web"), r#"[{"hostnames":["web.example.com"],"port":8080}]"#);
+    here("push web -m 128M -e A=typed").ok();
+    let lrp = fake.with(|cluster| cluster.state.desired_lrp(&"web".into()).cloned().unwrap());
+    let Some(Action::Run(run)) = &lrp.action else { panic!("there is one kind of action") };
+    let value = |name| run.env.iter().find(|one| one.name == name).unwrap().value.as_str();
+    assert_eq!((lrp.memory_mb, lrp.instances, value("A"), value("B")), (128, 2, "typed", "1"));
+    let failed = here("push -i 2").failed();
+    assert!(failed.starts_with("2: ") && failed.contains("has 2 apps"), "{failed}");
+    assert!(here("push none").failed().contains("manifest.yml: it has no app none"));
+    std::fs::write(dir.path().join("other.yml"), "applications:\n- name: a\n  stack: x\n").unwrap();
+    let failed = here("push -f other.yml").failed();
+    assert!(failed.contains("other.yml: ") && failed.contains("stack"), "{failed}");
+    assert!(failed.contains("line 3"), "{failed}");
+    assert!(fake.type_in("push a").failed().contains("there is no manifest.yml here"));
 }

@@ -8,7 +8,7 @@ use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
     CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
-    LogSource, Member, MemberChange, Role, Usage, Waiting,
+    LogSource, Member, MemberChange, Role, Routing, Usage, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
@@ -27,11 +27,13 @@ use crate::world::NodeAgent;
 #[derive(Clone, Debug)]
 pub(crate) struct AdminFace {
     agent: NodeAgent,
+    /// Where this node is told to route; none where it is no router.
+    routing: Option<Routing>,
 }
 
 impl AdminFace {
-    pub(crate) fn new(agent: NodeAgent) -> Self {
-        Self { agent }
+    pub(crate) fn new(agent: NodeAgent, routing: Option<Routing>) -> Self {
+        Self { agent, routing }
     }
 
     /// Proposes on a task of its own: a client that hangs up must not stop a change half-way.
@@ -390,6 +392,10 @@ impl Admin for AdminFace {
 
     async fn external_address(self, _: Context) -> Result<Ipv4Addr, Error> {
         Ok(self.agent.cell().address)
+    }
+
+    async fn routing(self, _: Context) -> Result<Option<Routing>, Error> {
+        Ok(self.routing)
     }
 }
 
