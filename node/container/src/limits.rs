@@ -162,6 +162,9 @@ pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// the time named, for whoever asked to decide.
 pub const REGISTRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// The operator's file of credentials; Docker's hold some KiB.
+pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Connections to a registry that we serve, at a time.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
 /// Until a request's headers are there; an idle connection is closed after it.

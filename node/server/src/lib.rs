@@ -25,6 +25,7 @@ pub mod limits;
 mod listener;
 mod names;
 mod peers;
+pub mod secrets;
 mod security;
 mod sessions;
 mod world;

@@ -35,6 +35,10 @@ pub const LOG_POLL: Duration = Duration::from_millis(250);
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// Longest password of a registry, in bytes: clouds hand out tokens of some KiB.
+pub const IMAGE_PASSWORD_BYTES_MAX: usize = 16 << 10;
+/// Keys of one file, the old ones that still open among them.
+pub const SEAL_KEYS_MAX: usize = 64;
 /// What is kept of a process's output where it is not for the log, in bytes: a monitor's words, an
 /// error's. Diego cuts the reason of a failure to 10,000 bytes.
 pub const CAPTURED_BYTES_MAX: usize = 16 << 10;

@@ -30,7 +30,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use crate::image::config::Config;
 use crate::image::layer::{self, Ended, Fetch};
 use crate::image::manifest::{self, Document, Fault, Layer, Manifest};
-use crate::image::registry::{Clients, Session};
+use crate::image::registry::{Clients, Endpoint, Session};
 use crate::image::{
     Credentials, Digest, Error, ImageConfig, Part, Progress, Reference, Registries,
 };
@@ -116,12 +116,14 @@ struct News {
     done: Option<Result<(), Error>>,
 }
 
-/// One image asked for by one user. The registry is spoken to only when something is missing.
+/// One image asked for by one user. Registry and mirrors are spoken to only when something is
+/// missing.
 #[derive(Debug)]
 struct Talk {
     reference: Reference,
     credentials: Option<Credentials>,
-    session: OnceCell<Session>,
+    /// The registry itself last.
+    endpoints: Vec<(Endpoint, OnceCell<Session>)>,
 }
 
 /// An image's documents, verified.
@@ -180,7 +182,7 @@ impl Store {
         reference: &Reference,
         credentials: Option<&Credentials>,
     ) -> Result<Resolved, Error> {
-        let talk = Talk::new(reference, credentials);
+        let talk = Talk::new(&self.inner.clients, reference, credentials);
         let found = self.inner.documents(&talk, Keep::No).await?;
         Ok(Resolved {
             reference: reference.with_digest(found.digest),
@@ -203,8 +205,28 @@ impl Store {
         credentials: Option<&Credentials>,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let talk = Arc::new(Talk::new(reference, credentials));
+        self.pull_within(None, reference, credentials, progress).await
+    }
+
+    /// As [`Store::pull`], for a container whose disk limit counts its image's layers: one that is
+    /// too large by its manifest alone is refused before any layer is fetched.
+    ///
+    /// # Errors
+    /// As [`Store::pull`], and [`Error::TooLarge`].
+    pub async fn pull_within(
+        &self,
+        bytes_max: Option<u64>,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let talk = Arc::new(Talk::new(&self.inner.clients, reference, credentials));
         let found = self.inner.documents(&talk, Keep::Yes).await?;
+        let sizes = found.manifest.layers.iter().map(|layer| layer.blob.bytes);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        if let Some(limit) = bytes_max.filter(|limit| bytes > *limit) {
+            return Err(Error::TooLarge { image: reference.to_string(), bytes, limit });
+        }
         let diff_ids = &found.config.diff_ids;
         let lease = Arc::new(Lease::take(&self.inner, diff_ids.iter().copied().collect()));
         let mut wanted = BTreeMap::new();
@@ -355,30 +377,42 @@ impl Inner {
         self.fetch_manifest(talk, &digest.to_string(), Some(digest), keep).await
     }
 
-    async fn fetch_manifest(
+    async fn fetch_manifest<'a>(
         &self,
-        talk: &Talk,
+        talk: &'a Talk,
         version: &str,
         expected: Option<Digest>,
         keep: Keep,
     ) -> Result<(Digest, Document), Error> {
-        let (bytes, content_type) = talk.session(&self.clients).await?.manifest(version).await?;
-        let actual = Digest::of(&bytes);
-        talk.verify(Part::Manifest, expected.unwrap_or(actual), actual)?;
-        let document = talk.parse(&bytes, &content_type)?;
+        let ask = |session: &'a Session| async move {
+            let (bytes, content_type) = session.manifest(version).await?;
+            let actual = Digest::of(&bytes);
+            talk.verify(Part::Manifest, expected.unwrap_or(actual), actual)?;
+            Ok((actual, talk.parse(&bytes, &content_type)?, bytes))
+        };
+        let (actual, document, bytes) = talk.ask(&self.clients, ask).await?;
         if keep == Keep::Yes {
             self.keep_blob(actual, bytes).await?;
         }
         Ok((actual, document))
     }
 
-    async fn config(&self, talk: &Talk, manifest: &Manifest, keep: Keep) -> Result<Config, Error> {
+    async fn config<'a>(
+        &self,
+        talk: &'a Talk,
+        manifest: &Manifest,
+        keep: Keep,
+    ) -> Result<Config, Error> {
         let digest = manifest.config.digest;
         let bytes = match self.blob(digest)? {
             Some(bytes) => bytes,
             None => {
-                let bytes = talk.session(&self.clients).await?.config(manifest.config).await?;
-                talk.verify(Part::Config, digest, Digest::of(&bytes))?;
+                let ask = |session: &'a Session| async move {
+                    let bytes = session.config(manifest.config).await?;
+                    talk.verify(Part::Config, digest, Digest::of(&bytes))?;
+                    Ok(bytes)
+                };
+                let bytes = talk.ask(&self.clients, ask).await?;
                 if keep == Keep::Yes {
                     self.keep_blob(digest, bytes.clone()).await?;
                 }
@@ -442,8 +476,19 @@ impl Inner {
         if self.has_layer(diff_id) {
             return Ok(());
         }
+        let ask = |session| self.fetch_from(session, talk, diff_id, layer, tell);
+        talk.ask(&self.clients, ask).await
+    }
+
+    async fn fetch_from(
+        &self,
+        session: &Session,
+        talk: &Talk,
+        diff_id: Digest,
+        layer: Layer,
+        tell: &watch::Sender<News>,
+    ) -> Result<(), Error> {
         let image = talk.reference.to_string();
-        let session = talk.session(&self.clients).await?;
         let fetch = Fetch { session, image: &image, layer };
         let (send, pieces) = layer::channel();
         let making = Making {
@@ -564,11 +609,12 @@ impl Drop for Incomplete {
 }
 
 impl Talk {
-    fn new(reference: &Reference, credentials: Option<&Credentials>) -> Self {
+    fn new(clients: &Clients, reference: &Reference, own: Option<&Credentials>) -> Self {
+        let endpoints = clients.endpoints(reference, own);
         Self {
             reference: reference.clone(),
-            credentials: credentials.cloned(),
-            session: OnceCell::new(),
+            credentials: own.cloned(),
+            endpoints: endpoints.into_iter().map(|it| (it, OnceCell::new())).collect(),
         }
     }
 
@@ -580,9 +626,29 @@ impl Talk {
         }
     }
 
-    async fn session(&self, clients: &Clients) -> Result<&Session, Error> {
-        let open = || Session::open(clients, &self.reference, self.credentials.as_ref());
-        self.session.get_or_try_init(open).await
+    /// Asks the mirrors in their order, then the registry, whose word is the last. A mirror's
+    /// failure, wrong bytes among them, is nobody's but the mirror's.
+    async fn ask<'a, T, F: Future<Output = Result<T, Error>>>(
+        &'a self,
+        clients: &Clients,
+        ask: impl Fn(&'a Session) -> F,
+    ) -> Result<T, Error> {
+        let mut last = None;
+        for (endpoint, session) in &self.endpoints {
+            let open = || Session::open(clients, &self.reference, endpoint);
+            let asked = match session.get_or_try_init(open).await {
+                Ok(session) => ask(session).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Err(error) if endpoint.is_mirror && !matches!(error, Error::Disk { .. }) => {
+                    tracing::warn!(mirror = endpoint.host, %error, "a mirror is passed over");
+                    last = Some(error);
+                }
+                answer => return answer,
+            }
+        }
+        Err(last.expect("the registry itself is among the endpoints"))
     }
 
     fn parse(&self, bytes: &[u8], content_type: &str) -> Result<Document, Error> {
@@ -661,5 +727,7 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(Error::disk(path))
 }
 
+#[cfg(test)]
+mod registry_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use api::admin::{Consistency, ImageMetadata};
+use api::admin::{Consistency, ImageMetadata, ImageUser};
 use clap::{Args, ValueEnum};
 use model::{DesiredLrp, EnvironmentVariable, ProcessGuid};
 
@@ -25,7 +25,8 @@ use crate::units::{self, parse_duration, parse_mebibytes};
   gavel push hello -o 127.0.0.1:7450/hello -i 3
   gavel push web -o nginx:1.27 -m 128M -e GREETING=hi -c 'exec nginx -g \"daemon off;\"'
   gavel push api -o me/api -u http --endpoint /ready -t 2m
-  gavel push worker -o me/worker -u process")]
+  gavel push worker -o me/worker -u process
+  GAVEL_DOCKER_PASSWORD=… gavel push mine -o registry.lan/me/mine --docker-username me")]
 pub(crate) struct Push {
     #[arg(value_parser = parse_guid::<ProcessGuid>)]
     app: ProcessGuid,
@@ -99,9 +100,32 @@ struct Options {
         value_parser = parse_duration
     )]
     start_timeout: Duration,
+    /// A user of the image's registry; the password is taken from GAVEL_DOCKER_PASSWORD
+    #[arg(long, value_name = "USER", requires = "docker_password")]
+    docker_username: Option<String>,
+    /// The password of --docker-username
+    #[arg(long, hide = true, env = "GAVEL_DOCKER_PASSWORD", hide_env_values = true)]
+    docker_password: Option<DockerPassword>,
     /// Makes the app and starts none of it
     #[arg(long)]
     no_start: bool,
+}
+
+/// Shown to nobody.
+#[derive(Clone)]
+struct DockerPassword(String);
+
+impl std::str::FromStr for DockerPassword {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for DockerPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DockerPassword")
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,9 +170,16 @@ async fn push(
         is_started: !options.no_start,
     };
     let mut progress = caller.screen.progress();
-    let metadata = resolve(&mut caller, &wish.image, &mut progress).await?;
-    let lrp = recipe::desired_lrp(&wish, &metadata)
+    let user = options
+        .docker_username
+        .zip(options.docker_password)
+        .map(|(username, DockerPassword(password))| ImageUser { username, password });
+    let metadata = resolve(&mut caller, &wish.image, user.as_ref(), &mut progress).await?;
+    let mut lrp = recipe::desired_lrp(&wish, &metadata)
         .map_err(|error| Failure::Failed(error.to_string()))?;
+    if let Some(user) = user {
+        (lrp.image_username, lrp.image_password) = (user.username, user.password);
+    }
     let flags = caller.client.feature_flags(Consistency::Linearizable).await?;
     recipe::rehearse(&lrp, &flags).map_err(|refusal| Failure::Refused(refusal.into()))?;
     desire(&mut caller, &lrp, &progress).await?;
@@ -163,12 +194,15 @@ async fn push(
 async fn resolve(
     caller: &mut Caller,
     image: &str,
+    user: Option<&ImageUser>,
     progress: &mut Progress,
 ) -> Result<ImageMetadata, Failure> {
     progress.say(&format!("resolving {image}"));
     let metadata = caller
         .client
-        .read(async |admin, context| admin.resolve_image(context, image.to_owned()).await)
+        .read(async |admin, context| {
+            admin.resolve_image(context, image.to_owned(), user.cloned()).await
+        })
         .await?;
     let size = units::bytes(metadata.size);
     progress.keep(&format!("{image} is {}, {size}", metadata.digest));
@@ -232,6 +266,8 @@ async fn confirm(
             let sent = DesiredLrp {
                 modification_tag: found.modification_tag.clone(),
                 created_at: found.created_at,
+                // Shown to nobody.
+                image_password: found.image_password.clone(),
                 ..lrp.clone()
             };
             if sent == *found { Ok(()) } else { Err(lost) }

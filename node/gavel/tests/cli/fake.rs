@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, LogChunk, LogCursor, LogLine, LogSource,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LogChunk, LogCursor, LogLine, LogSource,
     Member, MemberChange, Role, Waiting,
 };
 use api::{Admin, Error};
@@ -481,7 +481,12 @@ impl Admin for Face {
         self.change("open_cell", Command::OpenCell { cell_id }).await
     }
 
-    async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {
+    async fn resolve_image(
+        self,
+        _: Context,
+        image: String,
+        _: Option<ImageUser>,
+    ) -> Result<ImageMetadata, Error> {
         self.read(|cluster| {
             let found = cluster.images.get(&image).cloned();
             found.ok_or_else(|| Error::Image(format!("{image}: manifest unknown")))
