@@ -17,6 +17,7 @@ mod progress;
 mod reference;
 mod registry;
 pub mod serve;
+mod share;
 mod store;
 mod unpack;
 
@@ -28,5 +29,6 @@ pub use self::gc::Collected;
 pub use self::progress::{Progress, Silent};
 pub use self::reference::Reference;
 pub use self::registry::{Patience, Registries, check_authority};
+pub use self::share::{Home, Neighbours, Origins, Shared, Wanted};
 pub use self::store::{Image, Resolved, Store};
 pub use self::unpack::expand;

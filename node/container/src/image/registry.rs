@@ -27,9 +27,9 @@ use crate::image::manifest::{self, Blob};
 use crate::image::reference::is_loopback;
 use crate::image::{Error, Reference};
 use crate::limits::{
-    CONFIG_BYTES_MAX, ERROR_BODY_BYTES_MAX, LAYER_FETCH_MAX, MANIFEST_BYTES_MAX,
-    REGISTRY_CONNECT_MAX, REGISTRY_EXCHANGE_MAX, REGISTRY_PAUSE_FIRST, REGISTRY_PAUSE_MAX,
-    REGISTRY_RETRY_AFTER_MAX, REGISTRY_STALL_MAX, REGISTRY_TRIES_MAX,
+    CONFIG_BYTES_MAX, ERROR_BODY_BYTES_MAX, LAYER_FETCH_MAX, LAYERS_SHARED_BYTES_MAX,
+    MANIFEST_BYTES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_EXCHANGE_MAX, REGISTRY_PAUSE_FIRST,
+    REGISTRY_PAUSE_MAX, REGISTRY_RETRY_AFTER_MAX, REGISTRY_STALL_MAX, REGISTRY_TRIES_MAX,
 };
 
 /// Redirects followed for one request; blobs are often one hop away, in an object store.
@@ -51,6 +51,8 @@ pub struct Registries {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// The operator's own users of registries.
     pub credentials: Option<Arc<CredentialsFile>>,
+    /// What is kept of layers for other stores, in bytes, if not the default.
+    pub share_bytes_max: Option<u64>,
     /// How long to wait and how often to try.
     pub patience: Patience,
 }
@@ -132,6 +134,10 @@ impl Clients {
         let user = credentials::choose(own, file, image);
         endpoints.push(Endpoint { host: image.endpoint().to_owned(), user, is_mirror: false });
         endpoints
+    }
+
+    pub(crate) fn share_bytes_max(&self) -> u64 {
+        self.registries.share_bytes_max.unwrap_or(LAYERS_SHARED_BYTES_MAX)
     }
 
     fn is_insecure(&self, host: &str) -> bool {

@@ -7,6 +7,7 @@
 //! DIR/blobs/HEX                 manifests, indexes, configs; named by sha256
 //! DIR/layers/HEX/root           a layer, named by the sha256 of its uncompressed tar
 //! DIR/layers/HEX/bytes          the length of its files together, decimal
+//! DIR/packed/HEX                a layer as the registry has it, for other stores ([`share`])
 //! DIR/incomplete/               emptied at open
 //! ```
 //!
@@ -19,7 +20,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -31,10 +32,11 @@ use crate::image::config::Config;
 use crate::image::layer::{self, Ended, Fetch};
 use crate::image::manifest::{self, Document, Fault, Layer, Manifest};
 use crate::image::registry::{Clients, Endpoint, Session};
+use crate::image::share::{Counters, Home, Incoming, Neighbours, Pack, Wanted};
 use crate::image::{
     Credentials, Digest, Error, ImageConfig, Part, Progress, Reference, Registries,
 };
-use crate::limits::LAYERS_AT_ONCE_MAX;
+use crate::limits::{LAYERS_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
 
 /// A content-addressed store of images on this machine's disk. Clones are handles to the same.
 ///
@@ -85,7 +87,7 @@ pub struct Image {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) dir: PathBuf,
-    clients: Clients,
+    pub(super) clients: Clients,
     _lock: Flock<File>,
     slots: Semaphore,
     flights: Mutex<HashMap<Digest, Flight>>,
@@ -93,6 +95,11 @@ pub(super) struct Inner {
     pub(super) leases: Mutex<BTreeMap<Digest, usize>>,
     /// Names what is incomplete.
     made: AtomicU64,
+    pub(super) neighbours: OnceLock<Arc<dyn Neighbours>>,
+    /// Layers on their way home.
+    pub(super) packs: Mutex<HashMap<Digest, Pack>>,
+    pub(super) pack_slots: Semaphore,
+    pub(super) counters: Counters,
 }
 
 /// A layer on its way, for all who wait for it.
@@ -119,8 +126,8 @@ struct News {
 /// One image asked for by one user. Registry and mirrors are spoken to only when something is
 /// missing.
 #[derive(Debug)]
-struct Talk {
-    reference: Reference,
+pub(super) struct Talk {
+    pub(super) reference: Reference,
     credentials: Option<Credentials>,
     /// The registry itself last.
     endpoints: Vec<(Endpoint, OnceCell<Session>)>,
@@ -156,7 +163,7 @@ impl Store {
             }
             _ => {}
         }
-        for name in ["incomplete", "blobs", "layers"] {
+        for name in ["incomplete", "blobs", "layers", "packed"] {
             make(&dir.join(name), 0o755)?;
         }
         let inner = Inner {
@@ -167,6 +174,10 @@ impl Store {
             flights: Mutex::default(),
             leases: Mutex::default(),
             made: AtomicU64::new(0),
+            neighbours: OnceLock::new(),
+            packs: Mutex::default(),
+            pack_slots: Semaphore::new(PACKS_AT_ONCE_MAX),
+            counters: Counters::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -466,8 +477,8 @@ impl Inner {
 
     /// Fetches and unpacks one layer, unless it is there by now.
     async fn fetch(
-        &self,
-        talk: &Talk,
+        self: &Arc<Self>,
+        talk: &Arc<Talk>,
         diff_id: Digest,
         layer: Layer,
         tell: &watch::Sender<News>,
@@ -476,8 +487,96 @@ impl Inner {
         if self.has_layer(diff_id) {
             return Ok(());
         }
+        if self.fetch_at_home(talk, diff_id, layer, tell).await? {
+            return Ok(());
+        }
         let ask = |session| self.fetch_from(session, talk, diff_id, layer, tell);
-        talk.ask(&self.clients, ask).await
+        talk.ask(&self.clients, ask).await?;
+        self.counters.registry.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Fetches from the layer's home, unless it has none. Whatever goes wrong there is no failure:
+    /// the registry has the last word.
+    async fn fetch_at_home(
+        self: &Arc<Self>,
+        talk: &Arc<Talk>,
+        diff_id: Digest,
+        layer: Layer,
+        tell: &watch::Sender<News>,
+    ) -> Result<bool, Error> {
+        let Some(neighbours) = self.neighbours.get() else { return Ok(false) };
+        let blob = layer.blob;
+        let wanted = Wanted {
+            image: talk.reference.clone(),
+            layer: blob.digest,
+            bytes: blob.bytes,
+            user: talk.credentials.clone(),
+        };
+        let home = neighbours.home(&wanted);
+        let incoming = match &home {
+            Home::Nobody => return Ok(false),
+            Home::Here => self.pack(Arc::clone(talk), blob).map(Incoming::Shared),
+            Home::There(name) => {
+                let asked = neighbours.ask(name, &wanted).await;
+                asked.map(Incoming::Stream).map_err(|error| elsewhere(talk, name, &error))
+            }
+        };
+        let result = match incoming {
+            Ok(incoming) => {
+                let feed = |send| async move {
+                    let advanced = |got| tell.send_modify(|news| news.got = got);
+                    let fed = incoming.feed(blob.bytes, send, &advanced).await;
+                    fed.map_err(|error| elsewhere(talk, "its home", &error))
+                };
+                self.make(talk, diff_id, layer, feed).await
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                if home != Home::Here {
+                    self.counters.neighbours.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(true)
+            }
+            Err(error @ Error::Disk { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(layer = %blob.digest, ?home, %error, "not had from its home");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Unpacks what `feed` sends, and publishes it once it is whole and verified.
+    async fn make<F: Future<Output = Result<(), Error>>>(
+        &self,
+        talk: &Talk,
+        diff_id: Digest,
+        layer: Layer,
+        feed: impl FnOnce(tokio::sync::mpsc::Sender<layer::Piece>) -> F,
+    ) -> Result<(), Error> {
+        let (send, pieces) = layer::channel();
+        let making = Making {
+            incomplete: self.incomplete(diff_id),
+            layers: self.dir.join("layers"),
+            layer: self.layer_dir(diff_id),
+        };
+        let path = making.incomplete.path.clone();
+        let thread = tokio::task::spawn_blocking(move || making.run(pieces, layer, diff_id));
+        let fed = feed(send).await;
+        let made = thread.await.map_err(|panic| Error::disk(&path)(io::Error::other(panic)))?;
+        // If feeding failed, the thread only knows that no more came.
+        fed?;
+        let image = talk.reference.to_string();
+        made.map_err(|ended| match ended {
+            Ended::Fault(fault) => Error::Layer { image, layer: layer.blob.digest, fault },
+            Ended::Disk { entry, source } => Error::disk(&path.join(entry))(source),
+            Ended::GivenUp => {
+                let host = talk.reference.endpoint().to_owned();
+                Error::Unreachable { image, host, reason: "the fetch was given up".to_owned() }
+            }
+        })
     }
 
     async fn fetch_from(
@@ -490,26 +589,12 @@ impl Inner {
     ) -> Result<(), Error> {
         let image = talk.reference.to_string();
         let fetch = Fetch { session, image: &image, layer };
-        let (send, pieces) = layer::channel();
-        let making = Making {
-            incomplete: self.incomplete(diff_id),
-            layers: self.dir.join("layers"),
-            layer: self.layer_dir(diff_id),
-        };
-        let path = making.incomplete.path.clone();
-        let thread = tokio::task::spawn_blocking(move || making.run(pieces, layer, diff_id));
-        let fed = fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await;
-        let made = thread.await.map_err(|panic| Error::disk(&path)(io::Error::other(panic)))?;
-        // If feeding failed, the thread only knows that no more came.
-        fed?;
-        made.map_err(|ended| match ended {
-            Ended::Fault(fault) => fetch.fault(fault),
-            Ended::Disk { entry, source } => Error::disk(&path.join(entry))(source),
-            Ended::GivenUp => fetch.session.unreachable("the fetch was given up".to_owned()).error,
-        })
+        let feed =
+            |send| async { fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await };
+        self.make(talk, diff_id, layer, feed).await
     }
 
-    fn incomplete(&self, digest: Digest) -> Incomplete {
+    pub(super) fn incomplete(&self, digest: Digest) -> Incomplete {
         Incomplete { path: self.incomplete_path(digest) }
     }
 
@@ -555,6 +640,12 @@ impl Inner {
     }
 }
 
+/// What went wrong at another store.
+fn elsewhere(talk: &Talk, host: &str, error: &io::Error) -> Error {
+    let (image, host) = (talk.reference.to_string(), host.to_owned());
+    Error::Unreachable { image, host, reason: error.to_string() }
+}
+
 /// What a thread needs to make one layer.
 struct Making {
     incomplete: Incomplete,
@@ -591,8 +682,8 @@ impl Making {
 }
 
 /// A path of which nothing stays unless it is renamed away.
-struct Incomplete {
-    path: PathBuf,
+pub(super) struct Incomplete {
+    pub(super) path: PathBuf,
 }
 
 impl Drop for Incomplete {
@@ -609,7 +700,7 @@ impl Drop for Incomplete {
 }
 
 impl Talk {
-    fn new(clients: &Clients, reference: &Reference, own: Option<&Credentials>) -> Self {
+    pub(super) fn new(clients: &Clients, reference: &Reference, own: Option<&Credentials>) -> Self {
         let endpoints = clients.endpoints(reference, own);
         Self {
             reference: reference.clone(),
@@ -628,7 +719,7 @@ impl Talk {
 
     /// Asks the mirrors in their order, then the registry, whose word is the last. A mirror's
     /// failure, wrong bytes among them, is nobody's but the mirror's.
-    async fn ask<'a, T, F: Future<Output = Result<T, Error>>>(
+    pub(super) async fn ask<'a, T, F: Future<Output = Result<T, Error>>>(
         &'a self,
         clients: &Clients,
         ask: impl Fn(&'a Session) -> F,
@@ -729,5 +820,7 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod registry_tests;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LogChunk, LogCursor, LogLine, LogSource,
-    Member, MemberChange, Role, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LogChunk, LogCursor, LogLine,
+    LogSource, Member, MemberChange, Role, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;

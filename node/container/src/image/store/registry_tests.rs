@@ -22,7 +22,7 @@ use crate::image::{CredentialsFile, ImageConfig, Patience, Silent};
 const ME: &str = "Basic bWU6aHVzaA==";
 
 /// An image of one layer of 300,000 bytes that gzip cannot shrink much.
-fn image() -> (Packed, Digest) {
+pub(super) fn image() -> (Packed, Digest) {
     let mut tar = ::tar::Builder::new(Vec::new());
     let mut header = ::tar::Header::new_ustar();
     header.set_size(300_000);
@@ -42,7 +42,7 @@ fn image() -> (Packed, Digest) {
 
 /// A registry that has `app`, and answers with what `instead` says, if it says anything. Returns
 /// its `host:port`, and all requests so far as `path range authorization`.
-async fn registry(
+pub(super) async fn registry(
     instead: impl Fn(&Parts, &Packed) -> Option<Response<Body>> + Send + Sync + 'static,
 ) -> (String, Arc<Lock<Vec<String>>>) {
     let (image, _) = image();
@@ -62,13 +62,13 @@ async fn registry(
 }
 
 /// A store in a directory of its own.
-fn store(registries: Registries) -> (tempfile::TempDir, Store) {
+pub(super) fn store(registries: Registries) -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), registries).unwrap();
     (dir, store)
 }
 
-fn quick() -> Registries {
+pub(super) fn quick() -> Registries {
     let pause = Duration::from_millis(1);
     let patience = Patience {
         pause_first: pause,
@@ -83,12 +83,16 @@ fn me() -> Credentials {
     Credentials { username: "me".to_owned(), password: "hush".to_owned() }
 }
 
-async fn pull(store: &Store, host: &str, user: Option<&Credentials>) -> Result<Image, Error> {
+pub(super) async fn pull(
+    store: &Store,
+    host: &str,
+    user: Option<&Credentials>,
+) -> Result<Image, Error> {
     let reference = Reference::from_docker_name(&format!("{host}/app")).unwrap();
     store.pull(&reference, user, &Silent).await
 }
 
-fn is_layer(request: &Parts) -> bool {
+pub(super) fn is_layer(request: &Parts) -> bool {
     request.uri.path().ends_with(&image().1.to_string())
 }
 
