@@ -115,6 +115,19 @@ pub struct ClusterStatus {
     /// The last entry in this node's log.
     pub last_log_index: u64,
     pub members: Vec<Member>,
+    /// Of the node that answered.
+    pub layers: LayerOrigins,
+}
+
+/// Where a cell's layers of images came from since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerOrigins {
+    /// From a registry or a mirror.
+    pub registries: u64,
+    /// From another cell.
+    pub cells: u64,
+    /// To another cell.
+    pub sent: u64,
 }
 
 /// Which container's output is wanted.

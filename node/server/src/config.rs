@@ -247,6 +247,8 @@ pub struct RegistriesConfig {
     pub ca: Vec<PathBuf>,
     /// This node's own users of registries: a file as Docker's `config.json`.
     pub credentials: Option<PathBuf>,
+    /// Mebibytes kept of layers for other cells; those used longest ago go first.
+    pub share_mb: Option<u32>,
     /// Keys that seal the passwords of recipes while the cluster keeps them; the same on every
     /// node.
     pub seal_key: Option<PathBuf>,

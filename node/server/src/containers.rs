@@ -651,6 +651,7 @@ fn registries(config: &RegistriesConfig) -> Result<Registries, OpenError> {
         ca_certificates,
         mirrors: config.mirrors.clone(),
         credentials: credentials.map(Arc::new),
+        share_bytes_max: config.share_mb.map(|mb| u64::from(mb) << 20),
         ..Registries::default()
     })
 }

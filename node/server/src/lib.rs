@@ -24,6 +24,7 @@ mod faces;
 pub mod limits;
 mod listener;
 mod names;
+mod neighbours;
 mod peers;
 pub mod secrets;
 mod security;

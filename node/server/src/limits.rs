@@ -35,6 +35,14 @@ pub const LOG_POLL: Duration = Duration::from_millis(250);
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// What another cell says of the layer that it wants: a password, and some hundred bytes.
+pub const LAYER_ASK_BYTES_MAX: u32 = 32 << 10;
+/// Layers that other cells are being sent at a time; one more waits.
+pub const LAYERS_SENT_AT_ONCE_MAX: usize = 64;
+/// How long a cell that is sent a layer may take none of it.
+pub const LAYER_SEND_STALL_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at which cells are present.
+pub const NEIGHBOURS_LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// Longest password of a registry, in bytes: clouds hand out tokens of some KiB.
 pub const IMAGE_PASSWORD_BYTES_MAX: usize = 16 << 10;
 /// Keys of one file, the old ones that still open among them.

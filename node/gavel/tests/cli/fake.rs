@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LogChunk, LogCursor, LogLine,
-    LogSource, Member, MemberChange, Role, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LayerOrigins, LogChunk,
+    LogCursor, LogLine, LogSource, Member, MemberChange, Role, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -560,6 +560,7 @@ impl Admin for Face {
             applied_index: cluster.log_index,
             last_log_index: cluster.log_index,
             members: cluster.members.iter().map(member).collect(),
+            layers: LayerOrigins { registries: 1, cells: 2, sent: 0 },
         })
     }
 

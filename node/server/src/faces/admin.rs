@@ -7,12 +7,12 @@ use std::time::Duration;
 use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LogChunk, LogCursor,
-    LogSource, Member, MemberChange, Role, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, LayerOrigins, LogChunk,
+    LogCursor, LogSource, Member, MemberChange, Role, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
-use container::image::{Credentials, Reference};
+use container::image::{self, Credentials, Reference};
 use model::{
     ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
     Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
@@ -107,6 +107,12 @@ impl AdminFace {
             *password = sealed.map_err(|error| Error::Invalid(error.to_string()))?;
         }
         Ok(())
+    }
+
+    fn layers(&self) -> LayerOrigins {
+        let origins = self.agent.world().containers.images().origins();
+        let image::Origins { registry: registries, neighbours: cells, sent } = origins;
+        LayerOrigins { registries, cells, sent }
     }
 
     /// Fails before anything is resolved where the flag would refuse it anyway.
@@ -382,6 +388,7 @@ impl Admin for AdminFace {
             applied_index: status.applied.unwrap_or(0),
             last_log_index: status.last_log.unwrap_or(0),
             members,
+            layers: self.layers(),
         })
     }
 
