@@ -18,6 +18,7 @@ mod reference;
 mod registry;
 pub mod serve;
 mod share;
+mod steps;
 mod store;
 mod unpack;
 

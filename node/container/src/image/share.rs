@@ -22,6 +22,7 @@ use crate::image::digest::Hasher;
 use crate::image::layer::{self, Fetch, Piece};
 use crate::image::manifest::{Blob, Compression, Layer};
 use crate::image::registry::Session;
+use crate::image::steps::step;
 use crate::image::store::{Inner, Store, Talk, lock};
 use crate::image::{Credentials, Digest, Error, LayerFault, Reference};
 use crate::limits::{
@@ -259,7 +260,9 @@ impl Inner {
         let (inner, its_file) = (Arc::clone(self), Arc::clone(&file));
         tokio::spawn(async move {
             let result = inner.fill(&talk, blob, &its_file, &tell).await.and_then(|()| {
+                step("pack whole");
                 fs::rename(&incomplete.path, &path).map_err(Error::disk(&path))?;
+                step("pack in place");
                 inner.trim_packed()
             });
             if let Err(error) = &result {
@@ -302,6 +305,7 @@ impl Inner {
         let thread = tokio::task::spawn_blocking(move || -> io::Result<Option<Digest>> {
             let mut hasher = Hasher::default();
             let mut out = &*file;
+            step("pack begun");
             io::Seek::rewind(&mut out)?;
             out.set_len(0)?;
             while let Some(piece) = pieces.blocking_recv() {
@@ -309,6 +313,7 @@ impl Inner {
                     Piece::Bytes(bytes) => {
                         hasher.update(&bytes);
                         out.write_all(&bytes)?;
+                        step("pack half-way");
                         its_tell.send_modify(|news| news.got += bytes.len() as u64);
                     }
                     Piece::End => return Ok(Some(hasher.finish())),

@@ -21,6 +21,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -33,6 +34,7 @@ use crate::image::layer::{self, Ended, Fetch};
 use crate::image::manifest::{self, Document, Fault, Layer, Manifest};
 use crate::image::registry::{Clients, Endpoint, Session};
 use crate::image::share::{Counters, Home, Incoming, Neighbours, Pack, Wanted};
+use crate::image::steps::step;
 use crate::image::{
     Credentials, Digest, Error, ImageConfig, Part, Progress, Reference, Registries,
 };
@@ -250,6 +252,7 @@ impl Store {
         let mut bytes = 0u64;
         for diff_id in diff_ids {
             bytes = bytes.saturating_add(self.inner.layer_bytes(*diff_id)?);
+            self.inner.mark_used(*diff_id);
         }
         Ok(Image {
             digest: found.digest,
@@ -467,9 +470,12 @@ impl Inner {
         let (path, blobs) = (self.blob_path(digest), self.dir.join("blobs"));
         on_a_thread(&path.clone(), move || {
             let mut file = File::create(&incomplete.path)?;
+            step("document begun");
             file.write_all(&bytes)?;
             file.sync_all()?;
+            step("document written");
             fs::rename(&incomplete.path, path)?;
+            step("document in place");
             File::open(blobs)?.sync_all()
         })
         .await
@@ -620,6 +626,21 @@ impl Inner {
         self.layer_dir(diff_id).join("root")
     }
 
+    /// The time of a layer's last use is that of its `bytes`, for [`Store::trim`]. One that
+    /// cannot be set only makes the layer go earlier.
+    fn mark_used(&self, diff_id: Digest) {
+        let file = File::options().write(true).open(self.layer_dir(diff_id).join("bytes"));
+        let set = file.and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = set {
+            tracing::debug!(layer = %diff_id, %error, "its last use is not noted");
+        }
+    }
+
+    pub(super) fn last_used(&self, diff_id: Digest) -> SystemTime {
+        let metadata = fs::metadata(self.layer_dir(diff_id).join("bytes"));
+        metadata.and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     pub(super) fn layer_bytes(&self, diff_id: Digest) -> Result<u64, Error> {
         let path = self.layer_dir(diff_id).join("bytes");
         let text = fs::read_to_string(&path).map_err(Error::disk(&path))?;
@@ -663,7 +684,9 @@ impl Making {
         let disk = |source| Ended::Disk { entry: String::new(), source };
         let root = self.incomplete.path.join("root");
         DirBuilder::new().recursive(true).mode(0o755).create(&root).map_err(disk)?;
+        step("layer begun");
         let bytes = layer::receive(pieces, layer, diff_id, &root)?;
+        step("layer unpacked");
         self.publish(bytes).map_err(disk)
     }
 
@@ -671,12 +694,15 @@ impl Making {
     /// its power has the whole layer or none. One syncfs(2) costs less than an fsync of each file.
     fn publish(&self, bytes: u64) -> io::Result<()> {
         fs::write(self.incomplete.path.join("bytes"), bytes.to_string())?;
+        step("layer measured");
         syncfs(File::open(&self.incomplete.path)?)?;
+        step("layer synced");
         match fs::rename(&self.incomplete.path, &self.layer) {
             // A fetch that was given up too late to stop has made it meanwhile.
             Err(_) if self.layer.exists() => return Ok(()),
             result => result?,
         }
+        step("layer in place");
         File::open(&self.layers)?.sync_all()
     }
 }
@@ -818,6 +844,8 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(Error::disk(path))
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod registry_tests;
 #[cfg(test)]
