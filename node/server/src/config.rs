@@ -247,6 +247,9 @@ pub struct RegistriesConfig {
     pub ca: Vec<PathBuf>,
     /// This node's own users of registries: a file as Docker's `config.json`.
     pub credentials: Option<PathBuf>,
+    /// Mebibytes of unpacked layers beyond which those go that no container here needs, the longest
+    /// unused first.
+    pub store_mb: Option<u32>,
     /// Mebibytes kept of layers for other cells; those used longest ago go first.
     pub share_mb: Option<u32>,
     /// Keys that seal the passwords of recipes while the cluster keeps them; the same on every

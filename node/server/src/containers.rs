@@ -5,7 +5,7 @@ mod execution;
 pub(crate) mod mounts;
 mod sandbox;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,9 @@ use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
 use crate::config::{CellConfig, Config, RegistriesConfig};
 use crate::egress;
-use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
+use crate::limits::{
+    EXIT_GRACE, IMAGES_MB_MAX, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE,
+};
 use crate::secrets::{self, KeyFileError, Owner, Secrets};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
@@ -56,6 +58,9 @@ struct Notes {
     /// Of the cell's cache, that are mounted in it.
     #[serde(default)]
     dependencies: Vec<PathBuf>,
+    /// Digest of the image's manifest; empty where an older node made the container.
+    #[serde(default)]
+    image: String,
 }
 
 /// The containers of this cell.
@@ -63,6 +68,7 @@ struct Notes {
 pub struct LinuxContainers {
     runtime: Runtime,
     images: Arc<Store>,
+    images_bytes_max: u64,
     secrets: Arc<Secrets>,
     cell_id: CellId,
     external_address: Ipv4Addr,
@@ -149,6 +155,7 @@ impl LinuxContainers {
         let containers = Self {
             runtime,
             images,
+            images_bytes_max: u64::from(config.registries.store_mb.unwrap_or(IMAGES_MB_MAX)) << 20,
             secrets: Arc::new(secrets),
             cell_id: config.name.as_str().into(),
             external_address: cell.external_address,
@@ -252,6 +259,7 @@ impl LinuxContainers {
             log_source: order.log_source.to_owned(),
             result_file: order.result_file.to_owned(),
             dependencies: prepared.dependencies.iter().map(Dependency::directory).collect(),
+            image: image.digest.to_string(),
         };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
@@ -301,7 +309,34 @@ impl LinuxContainers {
         }
         self.dependencies().insert(id, prepared.dependencies);
         self.begin(&info, recipe);
+        self.trim_images();
         Ok(())
+    }
+
+    /// Lets layers go that are over the bound and that no container here needs.
+    fn trim_images(&self) {
+        let mut keep = BTreeSet::new();
+        for info in self.runtime.list() {
+            let notes = info.labels.get(NOTES_LABEL).map(|text| serde_json::from_str(text));
+            let image = match notes {
+                Some(Ok(Notes { image, .. })) => image.parse::<image::Digest>().ok(),
+                Some(Err(_)) | None => None,
+            };
+            // What a container runs that says nothing of its image cannot be told apart.
+            let Some(image) = image else { return };
+            keep.insert(image);
+        }
+        let (images, bytes_max) = (Arc::clone(&self.images), self.images_bytes_max);
+        tokio::spawn(async move {
+            match images.trim(bytes_max, &keep).await {
+                Ok(collected) if collected.layers > 0 => {
+                    let (layers, bytes) = (collected.layers, collected.bytes);
+                    tracing::info!(layers, bytes, "images that nobody runs were removed");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "images are not trimmed"),
+            }
+        });
     }
 
     /// Executes a recipe in its container from here on.

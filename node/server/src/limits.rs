@@ -35,6 +35,8 @@ pub const LOG_POLL: Duration = Duration::from_millis(250);
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// Unpacked layers of images that a cell keeps, in mebibytes, where its operator says nothing.
+pub const IMAGES_MB_MAX: u32 = 20 << 10;
 /// What another cell says of the layer that it wants: a password, and some hundred bytes.
 pub const LAYER_ASK_BYTES_MAX: u32 = 32 << 10;
 /// Layers that other cells are being sent at a time; one more waits.
