@@ -53,12 +53,10 @@ fn main() {
     let dir = tempfile::tempdir().expect("there is room for it");
     let app = "location / { return 200 'hello from an app, in a few words\\n'; }";
     let _app = nginx(dir.path(), "app", APP_PORT, "", app);
-    let pass = format!(
-        "location / {{ proxy_pass http://app; proxy_http_version 1.1; \
+    let pass = "location / { proxy_pass http://app; proxy_http_version 1.1; \
          proxy_set_header Connection ''; proxy_set_header Host $http_host; \
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
-         proxy_set_header X-Forwarded-Proto $scheme; }}"
-    );
+         proxy_set_header X-Forwarded-Proto $scheme; }";
     let upstream = format!("upstream app {{ server 127.0.0.1:{APP_PORT}; keepalive 128; }}");
     let _proxy = nginx(dir.path(), "proxy", NGINX_PORT, &upstream, &pass);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

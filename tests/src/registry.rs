@@ -37,7 +37,14 @@ exec busybox httpd -f -p "$PORT" -h /tmp/www
 pub struct Registry<'a> {
     host: &'a Host,
     process: Child,
+    /// As `skopeo` takes it.
+    user: Option<String>,
 }
+
+/// The user of [`Registry::start_private`], and the password.
+pub const USER: (&str, &str) = ("me-the-user", "hush-hush-hush");
+/// Of that user; bcrypt.
+const HTPASSWD: &str = "me-the-user:$2y$05$abcdefghijklmnopqrstuufn5YD5R3r3.JBc2RN6hVdK1RY9yMPJ6\n";
 
 impl<'a> Registry<'a> {
     /// Serves at [`REGISTRY`].
@@ -47,11 +54,28 @@ impl<'a> Registry<'a> {
     /// It does not.
     #[must_use]
     pub fn start(host: &'a Host) -> Self {
+        Self::start_with(host, "", None)
+    }
+
+    /// Serves at [`REGISTRY`], to [`USER`] only.
+    ///
+    /// # Panics
+    ///
+    /// It does not.
+    #[must_use]
+    pub fn start_private(host: &'a Host) -> Self {
+        let file = host.dir().join("htpasswd");
+        fs::write(&file, HTPASSWD).expect("the directory is ours");
+        let auth = format!("auth: {{htpasswd: {{realm: it, path: {}}}}}\n", file.display());
+        Self::start_with(host, &auth, Some(format!("{}:{}", USER.0, USER.1)))
+    }
+
+    fn start_with(host: &'a Host, auth: &str, user: Option<String>) -> Self {
         let dir = host.dir().join("registry");
         fs::create_dir(&dir).expect("the directory is ours");
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: {REGISTRY}}}\n",
+             http: {{addr: {REGISTRY}}}\n{auth}",
             dir.display()
         );
         let file = dir.join("config.yml");
@@ -67,9 +91,13 @@ impl<'a> Registry<'a> {
         eventually(
             "docker-registry (Debian: docker-registry) serves",
             Duration::from_secs(20),
-            || host.http_get(REGISTRY.parse().expect("an address"), "/v2/"),
+            || {
+                let said = host.http_get(REGISTRY.parse().expect("an address"), "/v2/");
+                // To nobody it says 401, and that is an answer.
+                said.or_else(|error| if error.contains("401") { Ok(error) } else { Err(error) })
+            },
         );
-        Self { host, process }
+        Self { host, process, user }
     }
 
     /// An image of two layers, made by `umoci` of `busybox-static` and pushed by `skopeo` in one
@@ -112,6 +140,9 @@ impl<'a> Registry<'a> {
         umoci(&[&config[..], &process, &entrypoint, &rest].concat());
         let mut skopeo = self.host.command("skopeo");
         skopeo.args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--format", format]);
+        if let Some(user) = &self.user {
+            skopeo.args(["--dest-creds", user]);
+        }
         skopeo.args([format!("oci:{image}"), format!("docker://{REGISTRY}/{name}:latest")]);
         check("skopeo", skopeo);
     }

@@ -24,6 +24,19 @@ pub enum Consistency {
     Stale,
 }
 
+/// A user of an image's registry. Shown to nobody: `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUser {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for ImageUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageUser").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 /// What an image says of itself, pinned by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageMetadata {
@@ -102,6 +115,19 @@ pub struct ClusterStatus {
     /// The last entry in this node's log.
     pub last_log_index: u64,
     pub members: Vec<Member>,
+    /// Of the node that answered.
+    pub layers: LayerOrigins,
+}
+
+/// Where a cell's layers of images came from since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerOrigins {
+    /// From a registry or a mirror.
+    pub registries: u64,
+    /// From another cell.
+    pub cells: u64,
+    /// To another cell.
+    pub sent: u64,
 }
 
 /// What a node's router is for.
@@ -230,7 +256,8 @@ pub trait Admin {
 
     /// Fetches an image's metadata, of the platform of the answering node. `image` is a Docker
     /// name (`user/app:v2`) or a root file system's URL (`docker:///user/app#v2`).
-    async fn resolve_image(image: String) -> Result<ImageMetadata, Error>;
+    /// Without a user of the recipe's own, the node asks as whom its operator says.
+    async fn resolve_image(image: String, user: Option<ImageUser>) -> Result<ImageMetadata, Error>;
     /// What a container has said, from `from` on, or from the oldest line kept. With `follow` and
     /// nothing to tell, waits up to [`crate::limits::WAIT_MAX`].
     async fn logs(

@@ -165,6 +165,25 @@ pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// the time named, for whoever asked to decide.
 pub const REGISTRY_RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
+/// Layers that one store brings home for others at a time, besides its own.
+pub const PACKS_AT_ONCE_MAX: usize = 6;
+/// What is read of a shared layer at a time.
+pub const LAYER_SHARED_CHUNK_BYTES: u64 = 256 << 10;
+/// What a store keeps of layers as the registry has them, for other stores, where nothing else is
+/// said: some tens of images.
+pub const LAYERS_SHARED_BYTES_MAX: u64 = 4 << 30;
+/// Silence of another store after which the registry is asked instead. It may be waiting for the
+/// registry itself.
+pub const NEIGHBOUR_STALL_MAX: Duration = Duration::from_secs(15);
+/// What another store may take for any layer, and bytes a second that it must send besides: a slow
+/// one costs no more than this.
+pub const NEIGHBOUR_PATIENCE_MAX: Duration = Duration::from_secs(30);
+/// See [`NEIGHBOUR_PATIENCE_MAX`].
+pub const NEIGHBOUR_RATE_MIN: u64 = 1 << 20;
+
+/// The operator's file of credentials; Docker's hold some KiB.
+pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// Connections to a registry that we serve, at a time.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
 /// Until a request's headers are there; an idle connection is closed after it.

@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn figures_are_of_their_limits_and_what_is_not_counted_is_left_out() {
         let desired = DesiredLrp { memory_mb: 64, disk_mb: 0, ..DesiredLrp::default() };
-        let app = App::new(Arc::new(desired), Vec::new());
+        let app = App::new(Arc::new(desired), Vec::new(), None);
         let usage = Usage {
             cpu_millicores: 1234,
             memory_bytes: 3 << 20,

@@ -65,6 +65,9 @@ pub(crate) struct Application {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Docker {
     pub(crate) image: String,
+    /// Its password is in `CF_DOCKER_PASSWORD`.
+    #[serde(default)]
+    pub(crate) username: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -1,5 +1,6 @@
 //! What a node is told by its operator: one TOML file.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -310,6 +311,38 @@ pub struct RegistriesConfig {
     /// that is trusted here. Exact, as Diego's `insecure_docker_registry_list`. Loopback is
     /// always allowed, as Docker does.
     pub insecure: Vec<String>,
+    /// Files of authorities, in PEM, that vouch for registries besides the machine's own.
+    pub ca: Vec<PathBuf>,
+    /// This node's own users of registries: a file as Docker's `config.json`.
+    pub credentials: Option<PathBuf>,
+    /// Mebibytes of unpacked layers beyond which those go that no container here needs, the longest
+    /// unused first.
+    pub store_mb: Option<u32>,
+    /// Mebibytes kept of layers for other cells; those used longest ago go first.
+    pub share_mb: Option<u32>,
+    /// Keys that seal the passwords of recipes while the cluster keeps them; the same on every
+    /// node.
+    pub seal_key: Option<PathBuf>,
+    /// `HOST[:PORT]` of mirrors, by the registry that they stand for (`docker.io` for Docker Hub);
+    /// asked in this order, then the registry itself.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+}
+
+impl RegistriesConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let mirrors = self.mirrors.iter().flat_map(|(of, mirrors)| mirrors.iter().chain([of]));
+        for host in self.insecure.iter().chain(mirrors) {
+            let reason = if host.contains("://") {
+                "no scheme allowed"
+            } else if host.is_empty() || host.contains(['/', ' ', '@', '*']) {
+                "HOST or HOST:PORT expected"
+            } else {
+                continue;
+            };
+            return Err(ConfigError::Registry { host: host.clone(), reason });
+        }
+        Ok(())
+    }
 }
 
 /// The configuration cannot be used.
@@ -334,6 +367,8 @@ pub enum ConfigError {
          files is another node's"
     )]
     Another { node_id: u64, theirs: String, mine: String },
+    #[error("[registries]: {host:?}: {reason}")]
+    Registry { host: String, reason: &'static str },
     #[error("[tls] names some of ca, cert and key: it takes all three, or none")]
     TlsIncomplete,
     #[error("[tls] names certificates and says insecure = true: one of both")]
@@ -384,6 +419,7 @@ impl Config {
             let (theirs, mine) = (theirs.clone(), self.name.clone());
             return Err(ConfigError::Another { node_id, theirs, mine });
         }
+        self.registries.check()?;
         let tls = &self.tls;
         let named = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
         if !matches!(named, 0 | 3) {

@@ -5,7 +5,7 @@ mod execution;
 pub(crate) mod mounts;
 mod sandbox;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use agent::Containers;
 use agent::world::{CreateFailure, Found};
 use api::admin::LogLine;
 use container::container::{
-    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, Exit, Limits,
+    ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, DiskScope, Exit, Limits,
     LogPosition, LogRate, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
-use container::image::{self, Reference, Registries, Store};
+use container::image::{self, Credentials, CredentialsFile, Reference, Registries, Store};
 use executor::{
     CellLines, Dependency, Progress, Recipe, Services, Settings, Surroundings, http_client,
 };
@@ -32,9 +32,12 @@ use tokio::sync::{RwLock, watch};
 use self::execution::Execution;
 use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
-use crate::config::{CellConfig, Config};
+use crate::config::{CellConfig, Config, RegistriesConfig};
 use crate::egress;
-use crate::limits::{EXIT_GRACE, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE};
+use crate::limits::{
+    EXIT_GRACE, IMAGES_MB_MAX, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE,
+};
+use crate::secrets::{self, KeyFileError, Owner, Secrets};
 
 /// Ids of containers on one cell, and with them how many ranges of host ids it takes.
 const ID_RANGES: u32 = 1024;
@@ -55,6 +58,9 @@ struct Notes {
     /// Of the cell's cache, that are mounted in it.
     #[serde(default)]
     dependencies: Vec<PathBuf>,
+    /// Digest of the image's manifest; empty where an older node made the container.
+    #[serde(default)]
+    image: String,
 }
 
 /// The containers of this cell.
@@ -62,6 +68,8 @@ struct Notes {
 pub struct LinuxContainers {
     runtime: Runtime,
     images: Arc<Store>,
+    images_bytes_max: u64,
+    secrets: Arc<Secrets>,
     cell_id: CellId,
     external_address: Ipv4Addr,
     services: Arc<Services>,
@@ -91,6 +99,12 @@ pub enum OpenError {
     #[error(transparent)]
     Images(#[from] image::Error),
     #[error(transparent)]
+    Secrets(#[from] KeyFileError),
+    #[error(transparent)]
+    Credentials(#[from] image::CredentialsError),
+    #[error("registries.ca, {path}: {reason}", path = .path.display())]
+    Authority { path: PathBuf, reason: String },
+    #[error(transparent)]
     Runtime(#[from] container::container::Error),
     #[error(transparent)]
     Executor(#[from] executor::OpenError),
@@ -104,10 +118,8 @@ impl LinuxContainers {
     ///
     /// [`OpenError`]: this machine cannot hold containers as it is configured.
     pub async fn open(config: &Config, data_dir: &Path, shim: Shim) -> Result<Self, OpenError> {
-        let registries = Registries {
-            insecure: config.registries.insecure.iter().cloned().collect(),
-            ..Registries::default()
-        };
+        let secrets = Secrets::open(config.registries.seal_key.as_deref())?;
+        let registries = registries(&config.registries)?;
         let images = Arc::new(Store::open(&data_dir.join("images"), registries)?);
         let cell = &config.cell;
         let (first_port, last_port) = cell.host_ports;
@@ -143,6 +155,8 @@ impl LinuxContainers {
         let containers = Self {
             runtime,
             images,
+            images_bytes_max: u64::from(config.registries.store_mb.unwrap_or(IMAGES_MB_MAX)) << 20,
+            secrets: Arc::new(secrets),
             cell_id: config.name.as_str().into(),
             external_address: cell.external_address,
             services: Arc::new(services),
@@ -166,6 +180,10 @@ impl LinuxContainers {
 
     pub(crate) fn images(&self) -> &Store {
         &self.images
+    }
+
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -221,15 +239,15 @@ impl LinuxContainers {
     }
 
     async fn make(&self, handle: &Handle, work: &Work) -> Result<(), CreateFailure> {
-        if has_credentials(work) {
-            let reason = "this version of Gavel cannot use credentials of a registry yet";
-            return Err(not_created(&reason, false));
-        }
         let order = Order::of(work);
+        let credentials =
+            order.credentials(&self.secrets).map_err(|error| not_created(&error, true))?;
         let reference = order.reference().map_err(|error| not_created(&error, false))?;
+        let limit = order.limits(&self.cell).disk;
+        let limit = limit.filter(|limit| limit.scope == DiskScope::Total).map(|limit| limit.bytes);
         let image = self
             .images
-            .pull(&reference, None, &image::Silent)
+            .pull_within(limit, &reference, credentials.as_ref(), &image::Silent)
             .await
             .map_err(|error| not_created(&error, true))?;
         let id = container_id(handle).map_err(|error| not_created(&error, false))?;
@@ -241,6 +259,7 @@ impl LinuxContainers {
             log_source: order.log_source.to_owned(),
             result_file: order.result_file.to_owned(),
             dependencies: prepared.dependencies.iter().map(Dependency::directory).collect(),
+            image: image.digest.to_string(),
         };
         let notes = serde_json::to_string(&notes).expect("notes are plain data");
         let spec = ContainerSpec {
@@ -290,7 +309,34 @@ impl LinuxContainers {
         }
         self.dependencies().insert(id, prepared.dependencies);
         self.begin(&info, recipe);
+        self.trim_images();
         Ok(())
+    }
+
+    /// Lets layers go that are over the bound and that no container here needs.
+    fn trim_images(&self) {
+        let mut keep = BTreeSet::new();
+        for info in self.runtime.list() {
+            let notes = info.labels.get(NOTES_LABEL).map(|text| serde_json::from_str(text));
+            let image = match notes {
+                Some(Ok(Notes { image, .. })) => image.parse::<image::Digest>().ok(),
+                Some(Err(_)) | None => None,
+            };
+            // What a container runs that says nothing of its image cannot be told apart.
+            let Some(image) = image else { return };
+            keep.insert(image);
+        }
+        let (images, bytes_max) = (Arc::clone(&self.images), self.images_bytes_max);
+        tokio::spawn(async move {
+            match images.trim(bytes_max, &keep).await {
+                Ok(collected) if collected.layers > 0 => {
+                    let (layers, bytes) = (collected.layers, collected.bytes);
+                    tracing::info!(layers, bytes, "images that nobody runs were removed");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "images are not trimmed"),
+            }
+        });
     }
 
     /// Executes a recipe in its container from here on.
@@ -441,17 +487,12 @@ impl Containers for LinuxContainers {
     }
 }
 
-/// Whether the definition names credentials of a registry, which this version does not use yet: to
-/// leave them out would be to pull as somebody else.
-fn has_credentials(work: &Work) -> bool {
-    match work {
-        Work::Lrp { desired, .. } => !desired.image_username.is_empty(),
-        Work::Task { task } => !task.definition.image_username.is_empty(),
-    }
-}
-
 /// What a container is made by: the parts of a desired LRP or a task that say so.
 struct Order<'a> {
+    owner: Owner<'a>,
+    image_username: &'a str,
+    /// Sealed.
+    image_password: &'a str,
     rootfs: &'a str,
     digest: Option<&'a model::Digest>,
     ports: &'a [u16],
@@ -472,6 +513,9 @@ impl<'a> Order<'a> {
     fn of(work: &'a Work) -> Self {
         match work {
             Work::Lrp { instance, desired, .. } => Self {
+                owner: Owner::Lrp(&desired.process_guid),
+                image_username: &desired.image_username,
+                image_password: &desired.image_password,
                 rootfs: &desired.rootfs,
                 digest: desired.rootfs_digest.as_ref(),
                 ports: &desired.ports,
@@ -488,6 +532,9 @@ impl<'a> Order<'a> {
                 guid: instance.instance_guid.to_string(),
             },
             Work::Task { task } => Self {
+                owner: Owner::Task(&task.task_guid),
+                image_username: &task.definition.image_username,
+                image_password: &task.definition.image_password,
                 rootfs: &task.definition.rootfs,
                 digest: task.definition.rootfs_digest.as_ref(),
                 ports: &[],
@@ -503,6 +550,16 @@ impl<'a> Order<'a> {
                 guid: task.task_guid.to_string(),
             },
         }
+    }
+
+    /// The recipe's own user of its registry.
+    fn credentials(&self, secrets: &Secrets) -> Result<Option<Credentials>, secrets::OpenError> {
+        if self.image_username.is_empty() {
+            return Ok(None);
+        }
+        let username = self.image_username.to_owned();
+        let password = secrets.open_sealed(self.owner, &username, self.image_password)?;
+        Ok(Some(Credentials { username, password }))
     }
 
     fn reference(&self) -> Result<Reference, image::Error> {
@@ -612,6 +669,26 @@ pub(crate) fn id_text(handle: &Handle) -> String {
             format!("task-{}-{sum:016x}", &guid.as_str()[..GUID_BYTES_MAX])
         }
     }
+}
+
+/// Reads what the operator's files say of registries.
+fn registries(config: &RegistriesConfig) -> Result<Registries, OpenError> {
+    let mut ca_certificates = Vec::new();
+    for path in &config.ca {
+        let fail = |reason: String| OpenError::Authority { path: path.clone(), reason };
+        let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+        image::check_authority(&pem).map_err(fail)?;
+        ca_certificates.push(pem);
+    }
+    let credentials = config.credentials.as_deref().map(CredentialsFile::open).transpose()?;
+    Ok(Registries {
+        insecure: config.insecure.iter().cloned().collect(),
+        ca_certificates,
+        mirrors: config.mirrors.clone(),
+        credentials: credentials.map(Arc::new),
+        share_bytes_max: config.share_mb.map(|mb| u64::from(mb) << 20),
+        ..Registries::default()
+    })
 }
 
 fn subnet(text: &str) -> Result<Subnet, OpenError> {

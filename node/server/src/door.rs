@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::admin::Routing;
+use container::image::Store;
 use openraft_rt_tokio::TokioRuntime;
 use replica::Newcomer;
 use replica::peers::{Envelope, PeerRequest, PeerResponse};
@@ -55,6 +56,13 @@ impl Door {
 
     pub(crate) fn host(&self) -> Host {
         self.0.borrow().clone()
+    }
+}
+
+impl Faces {
+    /// What other cells may be sent of.
+    pub(crate) fn images(&self) -> &Store {
+        self.agent.world().containers.images()
     }
 }
 

@@ -24,6 +24,7 @@ use crate::door::Door;
 use crate::egress;
 use crate::faces::{dns, routing};
 use crate::listener;
+use crate::neighbours::{self, Neighbourhood};
 use crate::peers::TcpPeers;
 use crate::security::{Security, is_private};
 use crate::sessions::{Sessions, end_leftovers};
@@ -118,6 +119,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let sessions = Sessions::new(containers.runtime().clone());
     let world = RealWorld { containers, planning: config.planning, callbacks, sessions, security };
     let agent = Agent::start(cell(&config, replica.id(), capacity), replica, world);
+    let (tell, cells) = tokio::sync::watch::channel(neighbours::Cells::default());
+    let following = tokio::spawn(neighbours::follow(agent.clone(), tell));
+    agent.world().containers.images().meet(Arc::new(Neighbourhood::new(
+        config.name.clone(),
+        Arc::clone(&agent.world().security),
+        cells,
+    )));
     door.admit(agent.clone(), config.cell.allow_ssh, config.router.as_ref());
     tracing::info!(
         node_id = agent.replica().id(),
@@ -153,6 +161,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     if let Some(router) = routing {
         router.end().await;
     }
+    following.abort();
     agent.world().sessions.close().await;
     // First the replica, and with it the agent's loops: nobody may call the end of the containers
     // a crash, or make new ones.

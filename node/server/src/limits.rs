@@ -43,6 +43,20 @@ pub const USAGE_CELLS_AT_ONCE_MAX: usize = 32;
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// Unpacked layers of images that a cell keeps, in mebibytes, where its operator says nothing.
+pub const IMAGES_MB_MAX: u32 = 20 << 10;
+/// What another cell says of the layer that it wants: a password, and some hundred bytes.
+pub const LAYER_ASK_BYTES_MAX: u32 = 32 << 10;
+/// Layers that other cells are being sent at a time; one more waits.
+pub const LAYERS_SENT_AT_ONCE_MAX: usize = 64;
+/// How long a cell that is sent a layer may take none of it.
+pub const LAYER_SEND_STALL_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at which cells are present.
+pub const NEIGHBOURS_LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// Longest password of a registry, in bytes: clouds hand out tokens of some KiB.
+pub const IMAGE_PASSWORD_BYTES_MAX: usize = 16 << 10;
+/// Keys of one file, the old ones that still open among them.
+pub const SEAL_KEYS_MAX: usize = 64;
 /// What is kept of a process's output where it is not for the log, in bytes: a monitor's words, an
 /// error's. Diego cuts the reason of a failure to 10,000 bytes.
 pub const CAPTURED_BYTES_MAX: usize = 16 << 10;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use api::wire::{ADMIN_GREETING, ATTACH_GREETING, RAFT_GREETING, Stream};
+use api::wire::{ADMIN_GREETING, ATTACH_GREETING, IMAGE_GREETING, RAFT_GREETING, Stream};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use replica::peers::{Envelope, PeerResponse};
@@ -17,13 +17,18 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::door::{Door, Host};
 use crate::faces::admin::AdminFace;
-use crate::limits::{CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, PEER_CALLS_MAX};
+use crate::limits::{
+    CALLS_PER_CONNECTION_MAX, CONNECTIONS_MAX, GREETING_TIMEOUT, LAYERS_SENT_AT_ONCE_MAX,
+    PEER_CALLS_MAX,
+};
+use crate::neighbours;
 use crate::peers::{frame, framed, unframe};
 use crate::security::{Security, SharedSecurity};
 
 /// Accepts until the task is dropped. A flood of connections waits in the kernel's queue.
 pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, door: Door) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let sending = Arc::new(Semaphore::new(LAYERS_SENT_AT_ONCE_MAX));
     loop {
         let permit =
             Arc::clone(&room).acquire_owned().await.expect("the semaphore is never closed");
@@ -37,8 +42,9 @@ pub(crate) async fn accept(listener: TcpListener, security: SharedSecurity, door
             }
         };
         let (security, door) = (Arc::clone(&security), door.clone());
+        let sending = Arc::clone(&sending);
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, from, &security, door).await {
+            if let Err(error) = serve(stream, from, &security, door, &sending).await {
                 tracing::debug!(%from, %error, "a connection ended");
             }
             drop(permit);
@@ -51,6 +57,7 @@ async fn serve(
     from: SocketAddr,
     security: &Security,
     door: Door,
+    sending: &Semaphore,
 ) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     api::wire::keep_alive(&stream)?;
@@ -58,11 +65,18 @@ async fn serve(
     let mut greeting = [0; 8];
     tokio::time::timeout(GREETING_TIMEOUT, stream.read_exact(&mut greeting)).await??;
     match greeting {
-        RAFT_GREETING if !caller.may_be_node => {
+        RAFT_GREETING | IMAGE_GREETING if !caller.may_be_node => {
             let reason = "its certificate is a client's, and it speaks as a node";
             Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, reason))
         }
         RAFT_GREETING => serve_peer(stream, door).await,
+        IMAGE_GREETING => match door.host() {
+            Host::Member(faces) => {
+                let _room = sending.acquire().await.expect("the semaphore is never closed");
+                Box::pin(neighbours::serve(stream, faces.images())).await
+            }
+            Host::Newcomer(_) => Err(std::io::Error::other("this node is no member yet")),
+        },
         ADMIN_GREETING | ATTACH_GREETING => match door.host() {
             Host::Member(faces) if greeting == ADMIN_GREETING => {
                 serve_admin(stream, faces.admin).await;

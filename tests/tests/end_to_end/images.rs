@@ -1,7 +1,7 @@
 //! Images from a real registry run as they say they want to.
 
 use tests::cluster::{Cluster, SAMPLE};
-use tests::registry::{REGISTRY, Registry};
+use tests::registry::{REGISTRY, Registry, USER};
 
 #[test]
 fn an_image_from_a_real_registry_runs_as_its_config_says() {
@@ -55,4 +55,69 @@ fn the_sample_runs_scales_and_leaves_nothing_behind() {
     let _ = cluster.done(&["push", "again", "-o", SAMPLE]);
     cluster.interrupt();
     assert_eq!(cluster.host().traces(), Vec::<String>::new());
+}
+
+#[test]
+fn an_instance_on_each_of_three_cells_costs_the_registry_one_download_of_each_layer() {
+    let cluster = Cluster::start();
+    let registry = Registry::start(cluster.host());
+    registry.push("web", "oci");
+    let _ = cluster.done(&["push", "web", "-o", &format!("{REGISTRY}/web"), "-i", "3"]);
+    let cells: std::collections::BTreeSet<String> =
+        cluster.instances("web", 3).into_iter().map(|instance| instance.cell_id).collect();
+    assert_eq!(cells.len(), 3, "an instance on each cell");
+    let (mut registries, mut cells) = (0, 0);
+    for node in ["node-1", "node-2", "node-3"] {
+        let status = cluster
+            .gavel(&["cluster", "status", "--json"])
+            .env("GAVEL_ENDPOINTS", cluster.endpoint(node))
+            .output()
+            .unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        registries += status["layers"]["registries"].as_u64().unwrap();
+        cells += status["layers"]["cells"].as_u64().unwrap();
+    }
+    assert_eq!(registries, 2, "the image has two layers");
+    assert_eq!(cells, 4, "and two cells that are not their home");
+}
+
+#[test]
+fn a_private_image_runs_and_nobody_sees_its_password() {
+    let cluster = Cluster::start();
+    let registry = Registry::start_private(cluster.host());
+    registry.push("mine", "v2s2");
+    let image = format!("{REGISTRY}/mine");
+    let refused = cluster.fails(&["push", "mine", "-o", &image]);
+    assert!(
+        refused.contains("does not exist or you do not have permissions to see it"),
+        "{refused}"
+    );
+    let push = |password: &str| {
+        cluster
+            .gavel(&["push", "mine", "-o", &image, "-i", "2", "--docker-username", USER.0])
+            .env("CF_DOCKER_PASSWORD", password)
+            .output()
+            .unwrap()
+    };
+    let wrong = String::from_utf8(push("wrong").stderr).unwrap();
+    assert!(wrong.contains("authorization failed: username and password are invalid"), "{wrong}");
+    let pushed = push(USER.1);
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    assert_eq!(cluster.answers("mine", 2).len(), 2);
+    let shown = cluster.done(&["desired-lrp", "mine"]);
+    assert!(shown.contains(USER.0) && !shown.contains("gavel-sealed"), "{shown}");
+    let holds = |text: &str| {
+        let grep = std::process::Command::new("grep")
+            .args(["--recursive", "--text", "--files-with-matches", "--fixed-strings", text])
+            .arg(cluster.data_dir())
+            .output()
+            .unwrap();
+        String::from_utf8(grep.stdout).unwrap()
+    };
+    assert!(holds(USER.0).contains("/raft/"), "what is kept is found");
+    assert!(holds("gavel-sealed:").contains("/raft/"));
+    assert_eq!(holds(USER.1), "");
+    // What is sealed still opens when all of it starts again.
+    let _ = cluster.done(&["scale", "mine", "-i", "3"]);
+    assert_eq!(cluster.answers("mine", 3).len(), 3);
 }

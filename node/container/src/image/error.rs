@@ -134,6 +134,16 @@ pub enum Error {
         /// What went wrong.
         fault: LayerFault,
     },
+    /// The layers, compressed as they are, pass the container's disk limit. Diego's text.
+    #[error("{image}: layers exceed disk quota {bytes}/{limit} bytes")]
+    TooLarge {
+        /// The image asked for.
+        image: String,
+        /// All layers, as the registry has them.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// This machine's disk would not do as told.
     #[error("{path}: {source}", path = .path.display())]
     Disk {

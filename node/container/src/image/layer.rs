@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::image::digest::Hasher;
 use crate::image::manifest::{Compression, Layer};
 use crate::image::registry::{Again, Failure, Session};
+use crate::image::steps::step;
 use crate::image::unpack::{self, Bounds, unpack};
 use crate::image::{Digest, Error, LayerFault};
 use crate::limits::{LAYER_CHUNKS_WAITING_MAX, LAYER_PROGRESS_BYTES_MIN};
@@ -260,6 +261,9 @@ impl BufRead for Body {
         while self.current.is_empty() && !self.end {
             match self.pieces.blocking_recv() {
                 Some(Piece::Bytes(bytes)) => {
+                    if self.hasher.bytes > 0 {
+                        step("layer half-way");
+                    }
                     self.hasher.update(&bytes);
                     self.current = bytes;
                 }

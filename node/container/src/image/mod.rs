@@ -6,6 +6,7 @@
 //! for tests.
 
 mod config;
+mod credentials;
 mod digest;
 mod error;
 #[cfg(feature = "fuzz")]
@@ -18,15 +19,19 @@ mod progress;
 mod reference;
 mod registry;
 pub mod serve;
+mod share;
+mod steps;
 mod store;
 mod unpack;
 
 pub use self::config::{Healthcheck, HealthcheckTest, ImageConfig};
+pub use self::credentials::{Credentials, CredentialsError, CredentialsFile};
 pub use self::digest::{Digest, InvalidDigest};
 pub use self::error::{Error, LayerFault, Part};
 pub use self::gc::Collected;
 pub use self::progress::{Progress, Silent};
 pub use self::reference::Reference;
-pub use self::registry::{Credentials, Patience, Registries};
+pub use self::registry::{Patience, Registries, check_authority};
+pub use self::share::{Home, Neighbours, Origins, Shared, Wanted};
 pub use self::store::{Image, Resolved, Store};
 pub use self::unpack::expand;

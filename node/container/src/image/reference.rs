@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use crate::image::{Digest, Error};
 
 /// Docker Hub's name in references, and where its registry really answers.
-const HUB: &str = "docker.io";
-const HUB_ENDPOINT: &str = "registry-1.docker.io";
+pub(super) const HUB: &str = "docker.io";
+pub(super) const HUB_ENDPOINT: &str = "registry-1.docker.io";
 /// Longest repository name with its registry (distribution's reference grammar).
 const NAME_BYTES_MAX: usize = 255;
 /// Longest tag (distribution's reference grammar).

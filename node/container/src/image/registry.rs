@@ -9,9 +9,9 @@
 //! and it keeps neither the status nor the Retry-After of a refusal, so that a rate limit, a
 //! fault and a wrong password look alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Once, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,14 +21,15 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::RwLock;
 
+use crate::image::credentials::{self, Credentials, CredentialsFile};
 use crate::image::error::Part;
 use crate::image::manifest::{self, Blob};
 use crate::image::reference::is_loopback;
 use crate::image::{Error, Reference};
 use crate::limits::{
-    CONFIG_BYTES_MAX, ERROR_BODY_BYTES_MAX, LAYER_FETCH_MAX, MANIFEST_BYTES_MAX,
-    REGISTRY_CONNECT_MAX, REGISTRY_EXCHANGE_MAX, REGISTRY_PAUSE_FIRST, REGISTRY_PAUSE_MAX,
-    REGISTRY_RETRY_AFTER_MAX, REGISTRY_STALL_MAX, REGISTRY_TRIES_MAX,
+    CONFIG_BYTES_MAX, ERROR_BODY_BYTES_MAX, LAYER_FETCH_MAX, LAYERS_SHARED_BYTES_MAX,
+    MANIFEST_BYTES_MAX, REGISTRY_CONNECT_MAX, REGISTRY_EXCHANGE_MAX, REGISTRY_PAUSE_FIRST,
+    REGISTRY_PAUSE_MAX, REGISTRY_RETRY_AFTER_MAX, REGISTRY_STALL_MAX, REGISTRY_TRIES_MAX,
 };
 
 /// Redirects followed for one request; blobs are often one hop away, in an object store.
@@ -45,8 +46,27 @@ pub struct Registries {
     pub insecure: BTreeSet<String>,
     /// Certificates to trust besides the system's, each in PEM.
     pub ca_certificates: Vec<Vec<u8>>,
+    /// By registry as references name it (`docker.io`, `host[:port]`): `host[:port]` of mirrors,
+    /// asked in this order before the registry itself.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// The operator's own users of registries.
+    pub credentials: Option<Arc<CredentialsFile>>,
+    /// What is kept of layers for other stores, in bytes, if not the default.
+    pub share_bytes_max: Option<u64>,
     /// How long to wait and how often to try.
     pub patience: Patience,
+}
+
+/// Whether these bytes are authorities, one or several, in PEM.
+///
+/// # Errors
+/// Says what is wrong with them.
+pub fn check_authority(pem: &[u8]) -> Result<(), String> {
+    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(|e| deepest(&e))?;
+    if certificates.is_empty() {
+        return Err("it holds no certificate in PEM".to_owned());
+    }
+    Ok(())
 }
 
 /// How long to wait for a registry and how often to try. The defaults are the figures of
@@ -86,21 +106,6 @@ impl Default for Patience {
     }
 }
 
-/// A user of a registry. Shown to nobody: `Debug` hides the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user's name.
-    pub username: String,
-    /// The password or access token.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
 /// The HTTP clients of one store. They hold connections and certificates but no credentials, so
 /// all users share them.
 #[derive(Debug)]
@@ -113,6 +118,26 @@ pub(crate) struct Clients {
 impl Clients {
     pub(crate) fn new(registries: Registries) -> Self {
         Self { registries, checked: OnceLock::new(), unchecked: OnceLock::new() }
+    }
+
+    /// What is asked for an image on behalf of a user, the registry itself last. A recipe's own
+    /// credentials are for its registry alone, so then nobody else is asked.
+    pub(crate) fn endpoints(&self, image: &Reference, own: Option<&Credentials>) -> Vec<Endpoint> {
+        let file = self.registries.credentials.as_deref();
+        let mut endpoints = Vec::new();
+        for host in self.registries.mirrors.get(image.registry()).into_iter().flatten() {
+            if own.is_none() {
+                let user = file.and_then(|file| file.find(host, image.repository()));
+                endpoints.push(Endpoint { host: host.clone(), user, is_mirror: true });
+            }
+        }
+        let user = credentials::choose(own, file, image);
+        endpoints.push(Endpoint { host: image.endpoint().to_owned(), user, is_mirror: false });
+        endpoints
+    }
+
+    pub(crate) fn share_bytes_max(&self) -> u64 {
+        self.registries.share_bytes_max.unwrap_or(LAYERS_SHARED_BYTES_MAX)
     }
 
     fn is_insecure(&self, host: &str) -> bool {
@@ -139,8 +164,9 @@ impl Clients {
             .connect_timeout(patience.connect)
             .read_timeout(patience.stall);
         for pem in &self.registries.ca_certificates {
-            let certificate = reqwest::Certificate::from_pem(pem).map_err(|e| deepest(&e))?;
-            builder = builder.tls_certs_merge([certificate]);
+            let certificates =
+                reqwest::Certificate::from_pem_bundle(pem).map_err(|e| deepest(&e))?;
+            builder = builder.tls_certs_merge(certificates);
         }
         builder = if insecure {
             builder.tls_danger_accept_invalid_certs(true).no_proxy()
@@ -152,7 +178,16 @@ impl Clients {
     }
 }
 
-/// One image's talk with its registry, on behalf of one user.
+/// Who is asked for an image, and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// `host[:port]`.
+    pub(crate) host: String,
+    user: Option<Credentials>,
+    pub(crate) is_mirror: bool,
+}
+
+/// One image's talk with its registry or a mirror, on behalf of one user.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) patience: Patience,
@@ -211,21 +246,26 @@ impl Session {
     pub(crate) async fn open(
         clients: &Clients,
         image: &Reference,
-        credentials: Option<&Credentials>,
+        endpoint: &Endpoint,
     ) -> Result<Self, Error> {
-        let host = image.endpoint();
+        let host = endpoint.host.as_str();
         let insecure = clients.is_insecure(host);
         let http = clients
             .client(insecure)
             .map_err(|reason| Error::UntrustedRegistry { host: host.to_owned(), reason })?;
+        let mut patience = clients.registries.patience;
+        if endpoint.is_mirror {
+            // The registry itself comes next, and has its own tries.
+            patience.tries = 1;
+        }
         let mut session = Self {
-            patience: clients.registries.patience,
+            patience,
             http: http.clone(),
             image: image.to_string(),
             repository: image.repository().to_owned(),
             host: host.to_owned(),
             base: format!("https://{host}"),
-            credentials: credentials.cloned(),
+            credentials: endpoint.user.clone(),
             authorization: RwLock::new(Authorization::None),
         };
         let challenges = session.greet(insecure).await?;

@@ -7,6 +7,7 @@
 //! DIR/blobs/HEX                 manifests, indexes, configs; named by sha256
 //! DIR/layers/HEX/root           a layer, named by the sha256 of its uncompressed tar
 //! DIR/layers/HEX/bytes          the length of its files together, decimal
+//! DIR/packed/HEX                a layer as the registry has it, for other stores ([`share`])
 //! DIR/incomplete/               emptied at open
 //! ```
 //!
@@ -19,7 +20,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -30,11 +32,13 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use crate::image::config::Config;
 use crate::image::layer::{self, Ended, Fetch};
 use crate::image::manifest::{self, Document, Fault, Layer, Manifest};
-use crate::image::registry::{Clients, Session};
+use crate::image::registry::{Clients, Endpoint, Session};
+use crate::image::share::{Counters, Home, Incoming, Neighbours, Pack, Wanted};
+use crate::image::steps::step;
 use crate::image::{
     Credentials, Digest, Error, ImageConfig, Part, Progress, Reference, Registries,
 };
-use crate::limits::LAYERS_AT_ONCE_MAX;
+use crate::limits::{LAYERS_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
 
 /// A content-addressed store of images on this machine's disk. Clones are handles to the same.
 ///
@@ -85,7 +89,7 @@ pub struct Image {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) dir: PathBuf,
-    clients: Clients,
+    pub(super) clients: Clients,
     _lock: Flock<File>,
     slots: Semaphore,
     flights: Mutex<HashMap<Digest, Flight>>,
@@ -93,6 +97,11 @@ pub(super) struct Inner {
     pub(super) leases: Mutex<BTreeMap<Digest, usize>>,
     /// Names what is incomplete.
     made: AtomicU64,
+    pub(super) neighbours: OnceLock<Arc<dyn Neighbours>>,
+    /// Layers on their way home.
+    pub(super) packs: Mutex<HashMap<Digest, Pack>>,
+    pub(super) pack_slots: Semaphore,
+    pub(super) counters: Counters,
 }
 
 /// A layer on its way, for all who wait for it.
@@ -116,12 +125,14 @@ struct News {
     done: Option<Result<(), Error>>,
 }
 
-/// One image asked for by one user. The registry is spoken to only when something is missing.
+/// One image asked for by one user. Registry and mirrors are spoken to only when something is
+/// missing.
 #[derive(Debug)]
-struct Talk {
-    reference: Reference,
+pub(super) struct Talk {
+    pub(super) reference: Reference,
     credentials: Option<Credentials>,
-    session: OnceCell<Session>,
+    /// The registry itself last.
+    endpoints: Vec<(Endpoint, OnceCell<Session>)>,
 }
 
 /// An image's documents, verified.
@@ -154,7 +165,7 @@ impl Store {
             }
             _ => {}
         }
-        for name in ["incomplete", "blobs", "layers"] {
+        for name in ["incomplete", "blobs", "layers", "packed"] {
             make(&dir.join(name), 0o755)?;
         }
         let inner = Inner {
@@ -165,6 +176,10 @@ impl Store {
             flights: Mutex::default(),
             leases: Mutex::default(),
             made: AtomicU64::new(0),
+            neighbours: OnceLock::new(),
+            packs: Mutex::default(),
+            pack_slots: Semaphore::new(PACKS_AT_ONCE_MAX),
+            counters: Counters::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -180,7 +195,7 @@ impl Store {
         reference: &Reference,
         credentials: Option<&Credentials>,
     ) -> Result<Resolved, Error> {
-        let talk = Talk::new(reference, credentials);
+        let talk = Talk::new(&self.inner.clients, reference, credentials);
         let found = self.inner.documents(&talk, Keep::No).await?;
         Ok(Resolved {
             reference: reference.with_digest(found.digest),
@@ -203,8 +218,28 @@ impl Store {
         credentials: Option<&Credentials>,
         progress: &dyn Progress,
     ) -> Result<Image, Error> {
-        let talk = Arc::new(Talk::new(reference, credentials));
+        self.pull_within(None, reference, credentials, progress).await
+    }
+
+    /// As [`Store::pull`], for a container whose disk limit counts its image's layers: one that is
+    /// too large by its manifest alone is refused before any layer is fetched.
+    ///
+    /// # Errors
+    /// As [`Store::pull`], and [`Error::TooLarge`].
+    pub async fn pull_within(
+        &self,
+        bytes_max: Option<u64>,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+        progress: &dyn Progress,
+    ) -> Result<Image, Error> {
+        let talk = Arc::new(Talk::new(&self.inner.clients, reference, credentials));
         let found = self.inner.documents(&talk, Keep::Yes).await?;
+        let sizes = found.manifest.layers.iter().map(|layer| layer.blob.bytes);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        if let Some(limit) = bytes_max.filter(|limit| bytes > *limit) {
+            return Err(Error::TooLarge { image: reference.to_string(), bytes, limit });
+        }
         let diff_ids = &found.config.diff_ids;
         let lease = Arc::new(Lease::take(&self.inner, diff_ids.iter().copied().collect()));
         let mut wanted = BTreeMap::new();
@@ -217,6 +252,7 @@ impl Store {
         let mut bytes = 0u64;
         for diff_id in diff_ids {
             bytes = bytes.saturating_add(self.inner.layer_bytes(*diff_id)?);
+            self.inner.mark_used(*diff_id);
         }
         Ok(Image {
             digest: found.digest,
@@ -355,30 +391,42 @@ impl Inner {
         self.fetch_manifest(talk, &digest.to_string(), Some(digest), keep).await
     }
 
-    async fn fetch_manifest(
+    async fn fetch_manifest<'a>(
         &self,
-        talk: &Talk,
+        talk: &'a Talk,
         version: &str,
         expected: Option<Digest>,
         keep: Keep,
     ) -> Result<(Digest, Document), Error> {
-        let (bytes, content_type) = talk.session(&self.clients).await?.manifest(version).await?;
-        let actual = Digest::of(&bytes);
-        talk.verify(Part::Manifest, expected.unwrap_or(actual), actual)?;
-        let document = talk.parse(&bytes, &content_type)?;
+        let ask = |session: &'a Session| async move {
+            let (bytes, content_type) = session.manifest(version).await?;
+            let actual = Digest::of(&bytes);
+            talk.verify(Part::Manifest, expected.unwrap_or(actual), actual)?;
+            Ok((actual, talk.parse(&bytes, &content_type)?, bytes))
+        };
+        let (actual, document, bytes) = talk.ask(&self.clients, ask).await?;
         if keep == Keep::Yes {
             self.keep_blob(actual, bytes).await?;
         }
         Ok((actual, document))
     }
 
-    async fn config(&self, talk: &Talk, manifest: &Manifest, keep: Keep) -> Result<Config, Error> {
+    async fn config<'a>(
+        &self,
+        talk: &'a Talk,
+        manifest: &Manifest,
+        keep: Keep,
+    ) -> Result<Config, Error> {
         let digest = manifest.config.digest;
         let bytes = match self.blob(digest)? {
             Some(bytes) => bytes,
             None => {
-                let bytes = talk.session(&self.clients).await?.config(manifest.config).await?;
-                talk.verify(Part::Config, digest, Digest::of(&bytes))?;
+                let ask = |session: &'a Session| async move {
+                    let bytes = session.config(manifest.config).await?;
+                    talk.verify(Part::Config, digest, Digest::of(&bytes))?;
+                    Ok(bytes)
+                };
+                let bytes = talk.ask(&self.clients, ask).await?;
                 if keep == Keep::Yes {
                     self.keep_blob(digest, bytes.clone()).await?;
                 }
@@ -422,9 +470,12 @@ impl Inner {
         let (path, blobs) = (self.blob_path(digest), self.dir.join("blobs"));
         on_a_thread(&path.clone(), move || {
             let mut file = File::create(&incomplete.path)?;
+            step("document begun");
             file.write_all(&bytes)?;
             file.sync_all()?;
+            step("document written");
             fs::rename(&incomplete.path, path)?;
+            step("document in place");
             File::open(blobs)?.sync_all()
         })
         .await
@@ -432,8 +483,8 @@ impl Inner {
 
     /// Fetches and unpacks one layer, unless it is there by now.
     async fn fetch(
-        &self,
-        talk: &Talk,
+        self: &Arc<Self>,
+        talk: &Arc<Talk>,
         diff_id: Digest,
         layer: Layer,
         tell: &watch::Sender<News>,
@@ -442,9 +493,75 @@ impl Inner {
         if self.has_layer(diff_id) {
             return Ok(());
         }
-        let image = talk.reference.to_string();
-        let session = talk.session(&self.clients).await?;
-        let fetch = Fetch { session, image: &image, layer };
+        if self.fetch_at_home(talk, diff_id, layer, tell).await? {
+            return Ok(());
+        }
+        let ask = |session| self.fetch_from(session, talk, diff_id, layer, tell);
+        talk.ask(&self.clients, ask).await?;
+        self.counters.registry.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Fetches from the layer's home, unless it has none. Whatever goes wrong there is no failure:
+    /// the registry has the last word.
+    async fn fetch_at_home(
+        self: &Arc<Self>,
+        talk: &Arc<Talk>,
+        diff_id: Digest,
+        layer: Layer,
+        tell: &watch::Sender<News>,
+    ) -> Result<bool, Error> {
+        let Some(neighbours) = self.neighbours.get() else { return Ok(false) };
+        let blob = layer.blob;
+        let wanted = Wanted {
+            image: talk.reference.clone(),
+            layer: blob.digest,
+            bytes: blob.bytes,
+            user: talk.credentials.clone(),
+        };
+        let home = neighbours.home(&wanted);
+        let incoming = match &home {
+            Home::Nobody => return Ok(false),
+            Home::Here => self.pack(Arc::clone(talk), blob).map(Incoming::Shared),
+            Home::There(name) => {
+                let asked = neighbours.ask(name, &wanted).await;
+                asked.map(Incoming::Stream).map_err(|error| elsewhere(talk, name, &error))
+            }
+        };
+        let result = match incoming {
+            Ok(incoming) => {
+                let feed = |send| async move {
+                    let advanced = |got| tell.send_modify(|news| news.got = got);
+                    let fed = incoming.feed(blob.bytes, send, &advanced).await;
+                    fed.map_err(|error| elsewhere(talk, "its home", &error))
+                };
+                self.make(talk, diff_id, layer, feed).await
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(()) => {
+                if home != Home::Here {
+                    self.counters.neighbours.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(true)
+            }
+            Err(error @ Error::Disk { .. }) => Err(error),
+            Err(error) => {
+                tracing::warn!(layer = %blob.digest, ?home, %error, "not had from its home");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Unpacks what `feed` sends, and publishes it once it is whole and verified.
+    async fn make<F: Future<Output = Result<(), Error>>>(
+        &self,
+        talk: &Talk,
+        diff_id: Digest,
+        layer: Layer,
+        feed: impl FnOnce(tokio::sync::mpsc::Sender<layer::Piece>) -> F,
+    ) -> Result<(), Error> {
         let (send, pieces) = layer::channel();
         let making = Making {
             incomplete: self.incomplete(diff_id),
@@ -453,18 +570,37 @@ impl Inner {
         };
         let path = making.incomplete.path.clone();
         let thread = tokio::task::spawn_blocking(move || making.run(pieces, layer, diff_id));
-        let fed = fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await;
+        let fed = feed(send).await;
         let made = thread.await.map_err(|panic| Error::disk(&path)(io::Error::other(panic)))?;
         // If feeding failed, the thread only knows that no more came.
         fed?;
+        let image = talk.reference.to_string();
         made.map_err(|ended| match ended {
-            Ended::Fault(fault) => fetch.fault(fault),
+            Ended::Fault(fault) => Error::Layer { image, layer: layer.blob.digest, fault },
             Ended::Disk { entry, source } => Error::disk(&path.join(entry))(source),
-            Ended::GivenUp => fetch.session.unreachable("the fetch was given up".to_owned()).error,
+            Ended::GivenUp => {
+                let host = talk.reference.endpoint().to_owned();
+                Error::Unreachable { image, host, reason: "the fetch was given up".to_owned() }
+            }
         })
     }
 
-    fn incomplete(&self, digest: Digest) -> Incomplete {
+    async fn fetch_from(
+        &self,
+        session: &Session,
+        talk: &Talk,
+        diff_id: Digest,
+        layer: Layer,
+        tell: &watch::Sender<News>,
+    ) -> Result<(), Error> {
+        let image = talk.reference.to_string();
+        let fetch = Fetch { session, image: &image, layer };
+        let feed =
+            |send| async { fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await };
+        self.make(talk, diff_id, layer, feed).await
+    }
+
+    pub(super) fn incomplete(&self, digest: Digest) -> Incomplete {
         Incomplete { path: self.incomplete_path(digest) }
     }
 
@@ -490,6 +626,21 @@ impl Inner {
         self.layer_dir(diff_id).join("root")
     }
 
+    /// The time of a layer's last use is that of its `bytes`, for [`Store::trim`]. One that
+    /// cannot be set only makes the layer go earlier.
+    fn mark_used(&self, diff_id: Digest) {
+        let file = File::options().write(true).open(self.layer_dir(diff_id).join("bytes"));
+        let set = file.and_then(|file| file.set_modified(SystemTime::now()));
+        if let Err(error) = set {
+            tracing::debug!(layer = %diff_id, %error, "its last use is not noted");
+        }
+    }
+
+    pub(super) fn last_used(&self, diff_id: Digest) -> SystemTime {
+        let metadata = fs::metadata(self.layer_dir(diff_id).join("bytes"));
+        metadata.and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
     pub(super) fn layer_bytes(&self, diff_id: Digest) -> Result<u64, Error> {
         let path = self.layer_dir(diff_id).join("bytes");
         let text = fs::read_to_string(&path).map_err(Error::disk(&path))?;
@@ -510,6 +661,12 @@ impl Inner {
     }
 }
 
+/// What went wrong at another store.
+fn elsewhere(talk: &Talk, host: &str, error: &io::Error) -> Error {
+    let (image, host) = (talk.reference.to_string(), host.to_owned());
+    Error::Unreachable { image, host, reason: error.to_string() }
+}
+
 /// What a thread needs to make one layer.
 struct Making {
     incomplete: Incomplete,
@@ -527,7 +684,9 @@ impl Making {
         let disk = |source| Ended::Disk { entry: String::new(), source };
         let root = self.incomplete.path.join("root");
         DirBuilder::new().recursive(true).mode(0o755).create(&root).map_err(disk)?;
+        step("layer begun");
         let bytes = layer::receive(pieces, layer, diff_id, &root)?;
+        step("layer unpacked");
         self.publish(bytes).map_err(disk)
     }
 
@@ -535,19 +694,22 @@ impl Making {
     /// its power has the whole layer or none. One syncfs(2) costs less than an fsync of each file.
     fn publish(&self, bytes: u64) -> io::Result<()> {
         fs::write(self.incomplete.path.join("bytes"), bytes.to_string())?;
+        step("layer measured");
         syncfs(File::open(&self.incomplete.path)?)?;
+        step("layer synced");
         match fs::rename(&self.incomplete.path, &self.layer) {
             // A fetch that was given up too late to stop has made it meanwhile.
             Err(_) if self.layer.exists() => return Ok(()),
             result => result?,
         }
+        step("layer in place");
         File::open(&self.layers)?.sync_all()
     }
 }
 
 /// A path of which nothing stays unless it is renamed away.
-struct Incomplete {
-    path: PathBuf,
+pub(super) struct Incomplete {
+    pub(super) path: PathBuf,
 }
 
 impl Drop for Incomplete {
@@ -564,11 +726,12 @@ impl Drop for Incomplete {
 }
 
 impl Talk {
-    fn new(reference: &Reference, credentials: Option<&Credentials>) -> Self {
+    pub(super) fn new(clients: &Clients, reference: &Reference, own: Option<&Credentials>) -> Self {
+        let endpoints = clients.endpoints(reference, own);
         Self {
             reference: reference.clone(),
-            credentials: credentials.cloned(),
-            session: OnceCell::new(),
+            credentials: own.cloned(),
+            endpoints: endpoints.into_iter().map(|it| (it, OnceCell::new())).collect(),
         }
     }
 
@@ -580,9 +743,29 @@ impl Talk {
         }
     }
 
-    async fn session(&self, clients: &Clients) -> Result<&Session, Error> {
-        let open = || Session::open(clients, &self.reference, self.credentials.as_ref());
-        self.session.get_or_try_init(open).await
+    /// Asks the mirrors in their order, then the registry, whose word is the last. A mirror's
+    /// failure, wrong bytes among them, is nobody's but the mirror's.
+    pub(super) async fn ask<'a, T, F: Future<Output = Result<T, Error>>>(
+        &'a self,
+        clients: &Clients,
+        ask: impl Fn(&'a Session) -> F,
+    ) -> Result<T, Error> {
+        let mut last = None;
+        for (endpoint, session) in &self.endpoints {
+            let open = || Session::open(clients, &self.reference, endpoint);
+            let asked = match session.get_or_try_init(open).await {
+                Ok(session) => ask(session).await,
+                Err(error) => Err(error),
+            };
+            match asked {
+                Err(error) if endpoint.is_mirror && !matches!(error, Error::Disk { .. }) => {
+                    tracing::warn!(mirror = endpoint.host, %error, "a mirror is passed over");
+                    last = Some(error);
+                }
+                answer => return answer,
+            }
+        }
+        Err(last.expect("the registry itself is among the endpoints"))
     }
 
     fn parse(&self, bytes: &[u8], content_type: &str) -> Result<Document, Error> {
@@ -661,5 +844,11 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
     done.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(Error::disk(path))
 }
 
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod registry_tests;
+#[cfg(test)]
+mod share_tests;
 #[cfg(test)]
 mod tests;

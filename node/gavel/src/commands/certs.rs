@@ -32,7 +32,8 @@ const AUTHORITY_DAYS: u32 = 3650;
 DIR then has ca.crt and ca.key, and a .crt and .key of each node and client. An authority that is
 there is used; a certificate that is there is made anew, for renewal. A node needs ca.crt and its
 own two files, which it reads again when they change; a client too. ca.key stays where it is safe:
-whoever has it can be anybody.")]
+whoever has it can be anybody. seal.key is for all nodes alike, as seal_key in [registries]: with it
+the cluster keeps the passwords of registries that recipes name.")]
 pub(crate) struct Certs {
     /// Where the files are, or will be
     #[arg(long, value_name = "DIR")]
@@ -76,6 +77,11 @@ impl Certs {
             screen.line(format_args!("{what:<10} {}", path.display()))
         };
         told("authority", &self.dir.join("ca.crt"))?;
+        let seal_key = self.dir.join("seal.key");
+        if !seal_key.exists() {
+            write(&seal_key, &server::secrets::Secrets::new_key_file(), 0o600)?;
+        }
+        told("seal key", &seal_key)?;
         for CertifiedNode { name, hosts } in &self.nodes {
             let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
             let hosts = hosts.iter().cloned().chain(local).collect();
@@ -199,7 +205,8 @@ mod tests {
             let mode = fs::metadata(path("key")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 10);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 11);
+        server::secrets::Secrets::open(Some(&dir.join("seal.key"))).unwrap();
     }
 
     #[test]

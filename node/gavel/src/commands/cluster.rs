@@ -91,6 +91,12 @@ impl Status {
         let answered = name(&status, status.node_id);
         let (applied, last) = (status.applied_index, status.last_log_index);
         screen.line(format_args!("answered  {answered}, applied {applied} of {last} entries"))?;
+        let api::admin::LayerOrigins { registries, cells, sent } = status.layers;
+        if registries + cells + sent > 0 {
+            screen.line(format_args!(
+                "layers    {registries} from registries, {cells} from other cells, {sent} to them"
+            ))?;
+        }
         let overlooked: u64 = status.members.iter().filter_map(|member| member.overlooked).sum();
         if overlooked > 0 {
             let what =

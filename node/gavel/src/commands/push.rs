@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::admin::{Consistency, ImageMetadata};
+use api::admin::{Consistency, ImageMetadata, ImageUser};
 use clap::{Args, ValueEnum};
 use model::{DesiredLrp, EnvironmentVariable, ProcessGuid};
 
@@ -34,6 +34,7 @@ const DISK_MB_DEFAULT: i32 = 1024;
   gavel push api -o me/api -u http --endpoint /ready -t 2m
   gavel push worker -o me/worker -u process --no-route
   gavel push web -o me/web --route www.example.com --route www.example.com/admin=9090
+  CF_DOCKER_PASSWORD=… gavel push mine -o registry.lan/me/mine --docker-username me
   gavel push                       every app of the manifest.yml here
   gavel push web -f manifest.yml   one of them")]
 pub(crate) struct Push {
@@ -101,9 +102,32 @@ struct Options {
     /// Answers nowhere by name
     #[arg(long)]
     no_route: bool,
+    /// A user of the image's registry; the password is taken from CF_DOCKER_PASSWORD
+    #[arg(long, value_name = "USER", requires = "docker_password")]
+    docker_username: Option<String>,
+    /// The password of --docker-username
+    #[arg(long, hide = true, env = "CF_DOCKER_PASSWORD", hide_env_values = true)]
+    docker_password: Option<DockerPassword>,
     /// Makes the app and starts none of it
     #[arg(long)]
     no_start: bool,
+}
+
+/// Shown to nobody.
+#[derive(Clone)]
+struct DockerPassword(String);
+
+impl std::str::FromStr for DockerPassword {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for DockerPassword {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DockerPassword")
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -128,12 +152,16 @@ impl Options {
             route,
             hostname,
             no_route,
+            docker_username,
+            // Of the environment: it may be there for nobody.
+            docker_password: _,
             no_start: _,
         } = self;
         let numbers = instances.is_none() && memory.is_none() && disk.is_none();
         let texts = command.is_none() && env.is_empty() && endpoint.is_none();
         let checks = health_check_type.is_none() && start_timeout.is_none();
-        numbers && texts && checks && route.is_empty() && hostname.is_none() && !no_route
+        let places = route.is_empty() && hostname.is_none() && !no_route;
+        numbers && texts && checks && places && docker_username.is_none()
     }
 }
 
@@ -199,6 +227,8 @@ struct Wanted {
     /// Without routes.
     wish: Wish,
     routes: Routes,
+    /// Of the image's registry.
+    user: Option<ImageUser>,
     start_timeout: Duration,
 }
 
@@ -281,7 +311,18 @@ fn wanted(app: &Application, image: Option<&str>, options: &Options) -> Result<W
         start_timeout_ms: i64::try_from(start_timeout.as_millis()).unwrap_or(i64::MAX),
         is_started: !options.no_start,
     };
-    Ok(Wanted { wish, routes: wanted_routes(app, options)?, start_timeout })
+    let routes = wanted_routes(app, options)?;
+    Ok(Wanted { wish, routes, user: wanted_user(app, options)?, start_timeout })
+}
+
+/// Passwords are neither in files nor among a process's arguments.
+fn wanted_user(app: &Application, options: &Options) -> Result<Option<ImageUser>, String> {
+    let of_file = app.docker.as_ref().and_then(|docker| docker.username.as_ref());
+    let Some(username) = options.docker_username.as_ref().or(of_file) else { return Ok(None) };
+    let DockerPassword(password) = options.docker_password.as_ref().ok_or_else(|| {
+        format!("docker: username: {username} has a password: put it into CF_DOCKER_PASSWORD")
+    })?;
+    Ok(Some(ImageUser { username: username.clone(), password: password.clone() }))
 }
 
 fn wanted_routes(app: &Application, options: &Options) -> Result<Routes, String> {
@@ -346,13 +387,16 @@ async fn settle_routes(
 }
 
 async fn push(caller: &mut Caller, app: ProcessGuid, wanted: Wanted) -> Result<(), Failure> {
-    let Wanted { wish, routes, start_timeout } = wanted;
+    let Wanted { wish, routes, user, start_timeout } = wanted;
     let routes = settle_routes(caller, &app, routes).await?;
     let wish = Wish { app, routes, ..wish };
     let mut progress = caller.screen.progress();
-    let metadata = resolve(caller, &wish.image, &mut progress).await?;
-    let lrp = recipe::desired_lrp(&wish, &metadata)
+    let metadata = resolve(caller, &wish.image, user.as_ref(), &mut progress).await?;
+    let mut lrp = recipe::desired_lrp(&wish, &metadata)
         .map_err(|error| Failure::Failed(error.to_string()))?;
+    if let Some(user) = user {
+        (lrp.image_username, lrp.image_password) = (user.username, user.password);
+    }
     let flags = caller.client.feature_flags(Consistency::Linearizable).await?;
     recipe::rehearse(&lrp, &flags).map_err(|refusal| Failure::Refused(refusal.into()))?;
     desire(caller, &lrp, &progress).await?;
@@ -367,12 +411,15 @@ async fn push(caller: &mut Caller, app: ProcessGuid, wanted: Wanted) -> Result<(
 async fn resolve(
     caller: &mut Caller,
     image: &str,
+    user: Option<&ImageUser>,
     progress: &mut Progress,
 ) -> Result<ImageMetadata, Failure> {
     progress.say(&format!("resolving {image}"));
     let metadata = caller
         .client
-        .read(async |admin, context| admin.resolve_image(context, image.to_owned()).await)
+        .read(async |admin, context| {
+            admin.resolve_image(context, image.to_owned(), user.cloned()).await
+        })
         .await?;
     let size = units::bytes(metadata.size);
     progress.keep(&format!("{image} is {}, {size}", metadata.digest));
@@ -436,6 +483,8 @@ async fn confirm(
             let sent = DesiredLrp {
                 modification_tag: found.modification_tag.clone(),
                 created_at: found.created_at,
+                // Shown to nobody.
+                image_password: found.image_password.clone(),
                 ..lrp.clone()
             };
             if sent == *found { Ok(()) } else { Err(lost) }

@@ -4,13 +4,15 @@
 //! ```text
 //! gavel-data/
 //!   lock            held while `gavel dev` runs
+//!   seal.key        with which the nodes keep passwords of registries
 //!   node-1.toml     as the node is started; written anew each time
 //!   node-1.log      of this run, and node-1.log.1 of the run before
 //!   node-1/         the node's own: Raft, images, containers
 //! ```
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use server::Config;
@@ -117,6 +119,28 @@ impl Home {
             .map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
         fs::write(&file, text).map_err(|error| told(&file, &error))?;
         Ok(file)
+    }
+
+    /// The file of the nodes' key for passwords, made if need be.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(crate) fn seal_key(&self) -> Result<PathBuf, Failure> {
+        let path = self.path.join("seal.key");
+        let new = self.path.join("seal.key.new");
+        let make = || -> io::Result<()> {
+            if path.exists() {
+                return Ok(());
+            }
+            let mut file =
+                File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            file.write_all(server::secrets::Secrets::new_key_file().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)
+        };
+        make().map_err(|error| told(&path, &error))?;
+        Ok(path)
     }
 
     fn config_file(&self, name: &str) -> PathBuf {

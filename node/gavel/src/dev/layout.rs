@@ -191,6 +191,9 @@ mod tests {
 
             [registries]
             insecure = []
+            ca = []
+
+            [registries.mirrors]
 
             [planning]
             presence_ttl_seconds = 15

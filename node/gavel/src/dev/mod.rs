@@ -158,6 +158,7 @@ impl Dev {
             planning.clock_speed = self.clock_speed;
             // Heartbeats come by the wall clock.
             planning.presence_ttl_seconds *= self.clock_speed;
+            config.registries.seal_key = Some(home.seal_key()?);
         }
         Ok(configs)
     }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
-    LogLine, LogSource, Member, MemberChange, Role, Routing, Unknown, Usage, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, InstanceUsage, LayerOrigins,
+    LogChunk, LogCursor, LogLine, LogSource, Member, MemberChange, Role, Routing, Unknown, Usage,
+    Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -483,7 +484,12 @@ impl Admin for Face {
         self.change("open_cell", Command::OpenCell { cell_id }).await
     }
 
-    async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {
+    async fn resolve_image(
+        self,
+        _: Context,
+        image: String,
+        _: Option<ImageUser>,
+    ) -> Result<ImageMetadata, Error> {
         self.read(|cluster| {
             let found = cluster.images.get(&image).cloned();
             found.ok_or_else(|| Error::Image(format!("{image}: manifest unknown")))
@@ -557,6 +563,7 @@ impl Admin for Face {
             applied_index: cluster.log_index,
             last_log_index: cluster.log_index,
             members: cluster.members.iter().map(member).collect(),
+            layers: LayerOrigins { registries: 1, cells: 2, sent: 0 },
         })
     }
 

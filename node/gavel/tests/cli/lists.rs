@@ -179,6 +179,7 @@ fn cells_domains_flags_and_the_cluster() {
     expect![[r#"
         leader    node-1
         term      4
+        layers    1 from registries, 2 from other cells, 0 to them
 
         node   name     address         role       applied
            1   node-1   10.0.0.1:7440   leader     INDEX

@@ -7,12 +7,12 @@ use std::time::Duration;
 use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, InstanceUsage, LogChunk, LogCursor,
-    LogSource, Member, MemberChange, Role, Routing, Usage, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, InstanceUsage, LayerOrigins,
+    LogChunk, LogCursor, LogSource, Member, MemberChange, Role, Routing, Usage, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
-use container::image::Reference;
+use container::image::{self, Credentials, Reference};
 use model::{
     ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
     Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
@@ -21,6 +21,7 @@ use replica::replica::ProposeError;
 use tarpc::context::Context;
 
 use crate::faces::{logs, usage};
+use crate::secrets::Owner;
 use crate::world::NodeAgent;
 
 /// One node's admin service.
@@ -58,22 +59,30 @@ impl AdminFace {
     }
 
     /// What a root file system's tag means now; nothing for one that is not a Docker image.
-    async fn resolve_rootfs(&self, rootfs: &str) -> Result<Option<model::Digest>, Error> {
+    async fn resolve_rootfs(
+        &self,
+        rootfs: &str,
+        user: Option<Credentials>,
+    ) -> Result<Option<model::Digest>, Error> {
         if !rootfs.starts_with("docker:") {
             return Ok(None);
         }
         let reference =
             Reference::from_rootfs(rootfs).map_err(|error| Error::Image(error.to_string()))?;
-        Ok(Some(self.resolve(&reference).await?.digest))
+        Ok(Some(self.resolve(&reference, user).await?.digest))
     }
 
-    async fn resolve(&self, reference: &Reference) -> Result<ImageMetadata, Error> {
+    async fn resolve(
+        &self,
+        reference: &Reference,
+        user: Option<Credentials>,
+    ) -> Result<ImageMetadata, Error> {
         let resolved = self
             .agent
             .world()
             .containers
             .images()
-            .resolve(reference, None)
+            .resolve(reference, user.as_ref())
             .await
             .map_err(|error| Error::Image(error.to_string()))?;
         let digest = model::Digest::try_from(resolved.digest.to_string())
@@ -89,6 +98,23 @@ impl AdminFace {
             exposed_ports: resolved.config.exposed_ports.clone(),
             size: resolved.total_bytes(),
         })
+    }
+
+    /// What the cluster keeps of a password that a client has given. A client's word is sealed
+    /// whatever it looks like: nobody can have opened what he has not sealed.
+    fn seal(&self, owner: Owner<'_>, username: &str, password: &mut String) -> Result<(), Error> {
+        if !password.is_empty() {
+            let secrets = self.agent.world().containers.secrets();
+            let sealed = secrets.seal(owner, username, password);
+            *password = sealed.map_err(|error| Error::Invalid(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn layers(&self) -> LayerOrigins {
+        let origins = self.agent.world().containers.images().origins();
+        let image::Origins { registry: registries, neighbours: cells, sent } = origins;
+        LayerOrigins { registries, cells, sent }
     }
 
     /// Fails before anything is resolved where the flag would refuse it anyway.
@@ -107,8 +133,11 @@ impl AdminFace {
 impl Admin for AdminFace {
     async fn desire_lrp(self, _: Context, mut desired_lrp: Box<DesiredLrp>) -> Result<(), Error> {
         self.check_docker_allowed(&desired_lrp.rootfs).await?;
-        if desired_lrp.rootfs_digest.is_none() {
-            desired_lrp.rootfs_digest = self.resolve_rootfs(&desired_lrp.rootfs).await?;
+        let user = user(&desired_lrp.image_username, &desired_lrp.image_password);
+        let lrp = &mut *desired_lrp;
+        self.seal(Owner::Lrp(&lrp.process_guid), &lrp.image_username, &mut lrp.image_password)?;
+        if lrp.rootfs_digest.is_none() {
+            lrp.rootfs_digest = self.resolve_rootfs(&lrp.rootfs, user).await?;
         }
         self.change(Command::DesireLrp { desired_lrp }).await
     }
@@ -117,8 +146,13 @@ impl Admin for AdminFace {
         self,
         _: Context,
         process_guid: ProcessGuid,
-        update: Box<DesiredLrpUpdate>,
+        mut update: Box<DesiredLrpUpdate>,
     ) -> Result<(), Error> {
+        if let (Some(username), Some(password)) =
+            (&update.image_username, &mut update.image_password)
+        {
+            self.seal(Owner::Lrp(&process_guid), username, password)?;
+        }
         self.change(Command::UpdateDesiredLrp { process_guid, update }).await
     }
 
@@ -131,7 +165,7 @@ impl Admin for AdminFace {
         _: Context,
         consistency: Consistency,
     ) -> Result<Vec<Arc<DesiredLrp>>, Error> {
-        Ok(self.read(consistency).await?.desired_lrps().cloned().collect())
+        Ok(self.read(consistency).await?.desired_lrps().map(without_password).collect())
     }
 
     async fn desired_lrp(
@@ -141,7 +175,7 @@ impl Admin for AdminFace {
         consistency: Consistency,
     ) -> Result<Arc<DesiredLrp>, Error> {
         let state = self.read(consistency).await?;
-        let found = state.desired_lrp(&guid).cloned();
+        let found = state.desired_lrp(&guid).map(without_password);
         found.ok_or(Error::Refused(model::Refusal::DesiredLrpNotFound(guid)))
     }
 
@@ -184,14 +218,17 @@ impl Admin for AdminFace {
         mut definition: Box<TaskDefinition>,
     ) -> Result<(), Error> {
         self.check_docker_allowed(&definition.rootfs).await?;
-        if definition.rootfs_digest.is_none() {
-            definition.rootfs_digest = self.resolve_rootfs(&definition.rootfs).await?;
+        let user = user(&definition.image_username, &definition.image_password);
+        let it = &mut *definition;
+        self.seal(Owner::Task(&task_guid), &it.image_username, &mut it.image_password)?;
+        if it.rootfs_digest.is_none() {
+            it.rootfs_digest = self.resolve_rootfs(&it.rootfs, user).await?;
         }
         self.change(Command::DesireTask { task_guid, domain, definition }).await
     }
 
     async fn tasks(self, _: Context, consistency: Consistency) -> Result<Vec<Arc<Task>>, Error> {
-        Ok(self.read(consistency).await?.tasks().cloned().collect())
+        Ok(self.read(consistency).await?.tasks().map(task_without_password).collect())
     }
 
     async fn task(
@@ -201,7 +238,7 @@ impl Admin for AdminFace {
         consistency: Consistency,
     ) -> Result<Arc<Task>, Error> {
         let state = self.read(consistency).await?;
-        let found = state.task(&guid).cloned();
+        let found = state.task(&guid).map(task_without_password);
         found.ok_or(Error::Refused(model::Refusal::TaskNotFound(guid)))
     }
 
@@ -286,14 +323,20 @@ impl Admin for AdminFace {
         self.change(Command::OpenCell { cell_id }).await
     }
 
-    async fn resolve_image(self, _: Context, image: String) -> Result<ImageMetadata, Error> {
+    async fn resolve_image(
+        self,
+        _: Context,
+        image: String,
+        user: Option<ImageUser>,
+    ) -> Result<ImageMetadata, Error> {
         let parsed = if image.starts_with("docker:") {
             Reference::from_rootfs(&image)
         } else {
             Reference::from_docker_name(&image)
         };
         let reference = parsed.map_err(|error| Error::Image(error.to_string()))?;
-        self.resolve(&reference).await
+        let user = user.map(|ImageUser { username, password }| Credentials { username, password });
+        self.resolve(&reference, user).await
     }
 
     async fn logs(
@@ -360,6 +403,7 @@ impl Admin for AdminFace {
             applied_index: status.applied.unwrap_or(0),
             last_log_index: status.last_log.unwrap_or(0),
             members,
+            layers: self.layers(),
         })
     }
 
@@ -412,6 +456,30 @@ pub(crate) async fn wait_applied(agent: &NodeAgent, index: u64, patience: Durati
     // Nothing new in that time is an answer too.
     drop(tokio::time::timeout(patience, moved).await);
     agent.read_stale().applied.unwrap_or(0)
+}
+
+/// A recipe's own user of its registry, with the password that its client has just given.
+fn user(username: &str, password: &str) -> Option<Credentials> {
+    let user = || Credentials { username: username.to_owned(), password: password.to_owned() };
+    (!username.is_empty()).then(user)
+}
+
+/// For clients: not even what is sealed is theirs. Diego shows the password.
+fn without_password(lrp: &Arc<DesiredLrp>) -> Arc<DesiredLrp> {
+    if lrp.image_password.is_empty() {
+        return Arc::clone(lrp);
+    }
+    Arc::new(DesiredLrp { image_password: String::new(), ..DesiredLrp::clone(lrp) })
+}
+
+/// As [`without_password`].
+fn task_without_password(task: &Arc<Task>) -> Arc<Task> {
+    if task.definition.image_password.is_empty() {
+        return Arc::clone(task);
+    }
+    let mut shown = Task::clone(task);
+    shown.definition.image_password.clear();
+    Arc::new(shown)
 }
 
 fn api_error(error: RequestError) -> Error {
