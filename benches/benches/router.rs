@@ -58,7 +58,7 @@ fn main() {
          proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
          proxy_set_header X-Forwarded-Proto $scheme; }";
     let upstream = format!("upstream app {{ server 127.0.0.1:{APP_PORT}; keepalive 128; }}");
-    let _proxy = nginx(dir.path(), "proxy", NGINX_PORT, &upstream, &pass);
+    let _proxy = nginx(dir.path(), "proxy", NGINX_PORT, &upstream, pass);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime starts");
     let listener =
