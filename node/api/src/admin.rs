@@ -53,8 +53,20 @@ pub struct ImageMetadata {
     pub working_dir: String,
     /// TCP ports, ascending.
     pub exposed_ports: Vec<u16>,
+    /// It exposes UDP ports, and no TCP port.
+    pub is_udp_only: bool,
+    pub healthcheck: Option<ImageHealthcheck>,
     /// Of all layers, compressed, in bytes.
     pub size: u64,
+}
+
+/// An image's own HEALTHCHECK: the container is healthy when this ends with status 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageHealthcheck {
+    /// A program of the image and its arguments; not empty.
+    pub command: Vec<String>,
+    /// Milliseconds that one check may take.
+    pub timeout_ms: u64,
 }
 
 /// A cell with what is taken of it.

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use api::admin::ImageMetadata;
+use api::admin::{ImageHealthcheck, ImageMetadata};
+use model::action::TimeoutAction;
 use model::check::{Check, CheckDefinition, HttpCheck, TcpCheck};
 use model::{
     Action, Command, DesiredLrp, EnvironmentVariable, FeatureFlag, Millis, ProcessGuid, Refusal,
@@ -44,9 +45,11 @@ pub(crate) struct Wish {
     pub(crate) is_started: bool,
 }
 
-/// What tells that an instance is healthy. Names and default are `cf`'s.
+/// What tells that an instance is healthy. Names are `cf`'s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HealthCheck {
+    /// The image's own HEALTHCHECK, and `Port` where it has none.
+    Unsaid,
     /// Its first port accepts a connection.
     Port,
     /// A GET of this path at its first port is answered with 200.
@@ -55,22 +58,30 @@ pub(crate) enum HealthCheck {
     Process,
 }
 
-/// The image says what it is, but not what to run.
+/// An image that does not say enough of itself to be run as an app.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the image {image} has neither an entrypoint nor a command; say what to run with -c COMMAND"
-)]
-pub(crate) struct NoCommand {
-    image: String,
+pub(crate) enum Unfit {
+    #[error(
+        "the image {0} has neither an entrypoint nor a command; say what to run with -c COMMAND"
+    )]
+    NoCommand(String),
+    /// Cloud Controller's words, and a way out.
+    #[error(
+        "No tcp ports found in image metadata: {0} exposes UDP ports only, which nothing routes to or checks; run it with -u process"
+    )]
+    NoTcpPorts(String),
 }
 
 /// The desired LRP of an app.
 ///
 /// # Errors
 ///
-/// [`NoCommand`]: neither the image nor the wish says what to run.
-pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredLrp, NoCommand> {
+/// [`Unfit`]: nothing says what to run, or there is no port to reach it by.
+pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredLrp, Unfit> {
     let (path, args) = command(wish, image)?;
+    if image.is_udp_only && wish.health_check != HealthCheck::Process {
+        return Err(Unfit::NoTcpPorts(wish.image.clone()));
+    }
     let ports = if image.exposed_ports.is_empty() {
         vec![PORT_DEFAULT]
     } else {
@@ -94,6 +105,7 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         log_source: log_source.clone(),
         ..RunAction::default()
     };
+    let monitor = own_check(wish, image).map(|check| monitor(check, &run));
     let note = Note { image: wish.image.clone(), instances: wish.instances };
     Ok(DesiredLrp {
         process_guid: wish.app.clone(),
@@ -116,18 +128,41 @@ pub(crate) fn desired_lrp(wish: &Wish, image: &ImageMetadata) -> Result<DesiredL
         } else {
             [(CF_ROUTER.to_owned(), to_cf_router(&wish.routes, port))].into()
         },
-        check_definition: check_definition(wish, port),
+        monitor,
+        check_definition: check_definition(wish, image, port),
         start_timeout_ms: wish.start_timeout_ms,
         ..DesiredLrp::default()
     })
 }
 
-fn check_definition(wish: &Wish, port: u16) -> Option<CheckDefinition> {
+/// The image's HEALTHCHECK, where its owner sets none.
+fn own_check<'a>(wish: &Wish, image: &'a ImageMetadata) -> Option<&'a ImageHealthcheck> {
+    image.healthcheck.as_ref().filter(|_| wish.health_check == HealthCheck::Unsaid)
+}
+
+/// Runs the check as the app itself is run.
+fn monitor(check: &ImageHealthcheck, app: &RunAction) -> Action {
+    let (path, args) = check.command.split_first().expect("a check has a command");
+    let run = RunAction {
+        path: path.clone(),
+        args: args.to_vec(),
+        suppress_log_output: true,
+        ..app.clone()
+    };
+    Action::Timeout(TimeoutAction {
+        action: Some(Action::Run(run).into()),
+        timeout_ms: i64::try_from(check.timeout_ms).unwrap_or(i64::MAX),
+        log_source: app.log_source.clone(),
+    })
+}
+
+fn check_definition(wish: &Wish, image: &ImageMetadata, port: u16) -> Option<CheckDefinition> {
     let port = port.into();
     let (request_timeout_ms, interval_ms) = (wish.check_timeout_ms, wish.check_interval_ms);
     let check = match &wish.health_check {
         HealthCheck::Process => return None,
-        HealthCheck::Port => {
+        HealthCheck::Unsaid if image.healthcheck.is_some() => return None,
+        HealthCheck::Unsaid | HealthCheck::Port => {
             let connect_timeout_ms = request_timeout_ms;
             Check {
                 tcp_check: Some(TcpCheck { port, connect_timeout_ms, interval_ms }),
@@ -144,12 +179,12 @@ fn check_definition(wish: &Wish, port: u16) -> Option<CheckDefinition> {
 }
 
 /// A start command replaces both parts of the image's; it needs `/bin/sh` in the image.
-fn command(wish: &Wish, image: &ImageMetadata) -> Result<(String, Vec<String>), NoCommand> {
+fn command(wish: &Wish, image: &ImageMetadata) -> Result<(String, Vec<String>), Unfit> {
     if let Some(command) = wish.command.as_ref().filter(|command| !command.is_empty()) {
         return Ok(("/bin/sh".to_owned(), vec!["-c".to_owned(), command.clone()]));
     }
     let mut words = image.entrypoint.iter().chain(&image.cmd).cloned();
-    let path = words.next().ok_or_else(|| NoCommand { image: wish.image.clone() })?;
+    let path = words.next().ok_or_else(|| Unfit::NoCommand(wish.image.clone()))?;
     Ok((path, words.collect()))
 }
 
@@ -236,6 +271,8 @@ mod tests {
             user: "1000:1000".to_owned(),
             working_dir: "/srv".to_owned(),
             exposed_ports: vec![80, 9090],
+            is_udp_only: false,
+            healthcheck: None,
             size: 1,
         }
     }
@@ -274,6 +311,32 @@ mod tests {
             &bare,
             expect!["--fast as root in /"],
         );
+    }
+
+    #[test]
+    fn an_images_own_check_is_taken_where_its_owner_sets_none() {
+        let command = ["/bin/sh", "-c", "probe"].map(str::to_owned).to_vec();
+        let healthcheck = Some(ImageHealthcheck { command, timeout_ms: 3000 });
+        let image = ImageMetadata { healthcheck, ..image() };
+        let unsaid = Wish { health_check: HealthCheck::Unsaid, ..wish() };
+        let lrp = desired_lrp(&unsaid, &image).unwrap();
+        let Some(Action::Timeout(timeout)) = lrp.monitor else { panic!("it has a time") };
+        let Some(Action::Run(run)) = timeout.action.map(|it| *it.0) else { panic!("it runs") };
+        let words = [vec![run.path], run.args].concat();
+        assert_eq!((timeout.timeout_ms, words.join(" ")), (3000, "/bin/sh -c probe".to_owned()));
+        assert_eq!((run.user.as_str(), run.dir.as_str()), ("1000:1000", "/srv"));
+        assert_eq!(lrp.check_definition, None);
+        let said = desired_lrp(&wish(), &image).unwrap();
+        assert!(said.monitor.is_none() && said.check_definition.is_some());
+    }
+
+    #[test]
+    fn an_image_of_udp_ports_alone_is_no_app_that_is_reached() {
+        let image = ImageMetadata { is_udp_only: true, exposed_ports: Vec::new(), ..image() };
+        let unfit = Unfit::NoTcpPorts("me/hello".to_owned());
+        assert_eq!(desired_lrp(&wish(), &image), Err(unfit));
+        let worker = Wish { health_check: HealthCheck::Process, ..wish() };
+        assert!(desired_lrp(&worker, &image).is_ok());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tests::cluster::{Cluster, SAMPLE};
+use tests::eventually;
 use tests::registry::{Lie, Registry, lie};
 
 #[test]
@@ -56,7 +58,17 @@ fn no_room_and_no_ports_are_said_with_what_would_help() {
     assert!(said.contains("port"), "{said}");
     assert!(said.contains("3 of 4 run"), "{said}");
     // Not by scaling: the one that found none may be any of the first three, and rests by then.
+    let running = cluster.running("hello");
     let _ = cluster.done(&["delete", "hello"]);
+    // Instances go on for a moment, until no router sends them anything, and have their ports.
+    for instance in running {
+        eventually("its port is free again", Duration::from_secs(20), || {
+            match cluster.host().http_get(instance.address, "/") {
+                Ok(said) => Err(said),
+                Err(_gone) => Ok(()),
+            }
+        });
+    }
     let _ = cluster.done(&["push", "hello", "-o", SAMPLE, "-i", "3"]);
     assert_eq!(cluster.answers("hello", 3).len(), 3);
 }
@@ -68,7 +80,7 @@ fn malformed_requests_are_refused_and_the_flag_holds() {
         (&["create-task", "{\"task_guid\":"][..], 2, "the task cannot be read"),
         (&["create-desired-lrp", "[]"], 2, "cannot be read"),
         (&["push", "no spaces", "-o", SAMPLE], 2, "letters, digits"),
-        (&["push", "hello"], 2, "--docker-image"),
+        (&["push", "hello"], 2, "no image: give one with -o IMAGE"),
         (&["scale", "nobody", "-i", "2"], 1, "ResourceNotFound"),
         (&["delete-task", "nobody"], 1, "ResourceNotFound"),
         (&["logs", "nobody", "--recent"], 1, "ResourceNotFound"),

@@ -14,10 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The rows of `gavel app hello --json`, asked of one node.
 fn instances(cluster: &Cluster, node: &str) -> Vec<Value> {
     let mut asked = cluster.gavel(&["app", "hello", "--stale", "--json"]);
-    let done = asked.env("GAVEL_ENDPOINTS", cluster.endpoint(node)).output().unwrap();
+    let done = asked
+        .env("GAVEL_ENDPOINTS", cluster.endpoint(node))
+        .output()
+        .expect("gavel can be started");
     assert!(done.status.success(), "{done:?}");
-    let app: Value = serde_json::from_slice(&done.stdout).unwrap();
-    app["instances"].as_array().unwrap().clone()
+    let app: Value = serde_json::from_slice(&done.stdout).expect("it answers in JSON");
+    app["instances"].as_array().expect("an app has instances").clone()
 }
 
 #[test]

@@ -82,8 +82,8 @@ struct Options {
     /// Sets an environment variable; may be given many times
     #[arg(short, long, value_name = "K=V", value_parser = parse_variable)]
     env: Vec<EnvironmentVariable>,
-    /// What tells that an instance is healthy: its first port accepts a connection, as where nobody
-    /// says, a GET there is answered with 200, or its process runs
+    /// What tells that an instance is healthy: its first port accepts a connection, a GET there is
+    /// answered with 200, or its process runs; where nobody says, the image's HEALTHCHECK or its port
     #[arg(short = 'u', long, value_enum, value_name = "TYPE")]
     health_check_type: Option<HealthCheckType>,
     /// The path of the http health check; / where nobody says
@@ -267,11 +267,12 @@ fn wanted(app: &Application, image: Option<&str>, options: &Options) -> Result<W
         None => None,
     };
     let health_check = match (options.health_check_type, app.health_check_type.as_deref()) {
-        (Some(kind), _) => kind,
-        (None, None | Some("port")) => HealthCheckType::Port,
-        (None, Some("http")) => HealthCheckType::Http,
+        (Some(kind), _) => Some(kind),
+        (None, None) => None,
+        (None, Some("port")) => Some(HealthCheckType::Port),
+        (None, Some("http")) => Some(HealthCheckType::Http),
         // Cloud Foundry has had two words for it.
-        (None, Some("process" | "none")) => HealthCheckType::Process,
+        (None, Some("process" | "none")) => Some(HealthCheckType::Process),
         (None, Some(other)) => {
             return Err(format!("health-check-type: {other} is not port, http or process"));
         }
@@ -301,9 +302,10 @@ fn wanted(app: &Application, image: Option<&str>, options: &Options) -> Result<W
         command: options.command.clone().or_else(|| app.command.clone()),
         env,
         health_check: match health_check {
-            HealthCheckType::Port => HealthCheck::Port,
-            HealthCheckType::Http => HealthCheck::Http { path },
-            HealthCheckType::Process => HealthCheck::Process,
+            None => HealthCheck::Unsaid,
+            Some(HealthCheckType::Port) => HealthCheck::Port,
+            Some(HealthCheckType::Http) => HealthCheck::Http { path },
+            Some(HealthCheckType::Process) => HealthCheck::Process,
         },
         check_timeout_ms: seconds(app.health_check_invocation_timeout),
         check_interval_ms: seconds(app.health_check_interval),

@@ -129,6 +129,8 @@ pub(crate) fn image() -> ImageMetadata {
         user: String::new(),
         working_dir: String::new(),
         exposed_ports: vec![8080],
+        is_udp_only: false,
+        healthcheck: None,
         size: 3_300_000,
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, InstanceUsage, LayerOrigins,
-    LogChunk, LogCursor, LogSource, Member, MemberChange, Role, Routing, Usage, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageHealthcheck, ImageMetadata, ImageUser,
+    InstanceUsage, LayerOrigins, LogChunk, LogCursor, LogSource, Member, MemberChange, Role,
+    Routing, Usage, Waiting,
 };
 use api::limits::WAIT_MAX;
 use api::{Admin, Error};
-use container::image::{self, Credentials, Reference};
+use container::image::{self, Credentials, Healthcheck, HealthcheckTest, Reference};
 use model::{
     ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
     Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
@@ -96,6 +97,9 @@ impl AdminFace {
             user: resolved.config.user.clone(),
             working_dir: resolved.config.working_dir.clone(),
             exposed_ports: resolved.config.exposed_ports.clone(),
+            is_udp_only: resolved.config.exposed_ports.is_empty()
+                && !resolved.config.exposed_udp_ports.is_empty(),
+            healthcheck: resolved.config.healthcheck.as_ref().and_then(healthcheck),
             size: resolved.total_bytes(),
         })
     }
@@ -128,6 +132,23 @@ impl AdminFace {
         }
         Ok(())
     }
+}
+
+/// Docker's own default for a check that does not say how long it may take.
+const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an image's HEALTHCHECK runs; nothing where it is turned off.
+fn healthcheck(check: &Healthcheck) -> Option<ImageHealthcheck> {
+    let command = match &check.test {
+        HealthcheckTest::Off => return None,
+        HealthcheckTest::Exec(words) => words.clone(),
+        HealthcheckTest::Shell(line) => {
+            ["/bin/sh", "-c", line].into_iter().map(str::to_owned).collect()
+        }
+    };
+    let timeout = check.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(HEALTHCHECK_TIMEOUT);
+    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    (!command.is_empty()).then_some(ImageHealthcheck { command, timeout_ms })
 }
 
 impl Admin for AdminFace {
