@@ -112,6 +112,13 @@ pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 pub const ERROR_BODY_BYTES_MAX: u64 = 16 << 10;
 /// Layers of one image. Docker stops at 127; overlayfs takes 500 lower directories.
 pub const IMAGE_LAYERS_MAX: usize = 128;
+/// Entries of a file with an image. Docker's older ones have four a layer; this is for twenty
+/// images of the most layers.
+pub const IMPORT_ENTRIES_MAX: usize = 10_000;
+/// Links in such a file from a layer's name to its bytes. Docker makes one.
+pub const IMPORT_LINKS_MAX: usize = 8;
+/// Bytes of a layer that a file's reader hands on at a time.
+pub const IMPORT_CHUNK_BYTES: usize = 128 << 10;
 /// Exposed ports of one image: as many as there are.
 pub const IMAGE_PORTS_MAX: usize = 65_536;
 /// Unpacked bytes of one layer, counted as the tar declares them: the stop for a

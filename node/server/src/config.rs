@@ -36,6 +36,9 @@ pub struct Config {
     pub cell: CellConfig,
     #[serde(default)]
     pub registries: RegistriesConfig,
+    /// Root file systems from this machine's own files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preloaded: Vec<PreloadedConfig>,
     /// How the cluster is planned while this node leads; the same on every node.
     #[serde(default)]
     pub planning: PlanningConfig,
@@ -345,6 +348,17 @@ impl RegistriesConfig {
     }
 }
 
+/// A root file system that the cell has without a registry, for `preloaded:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreloadedConfig {
+    /// What recipes call it, for instance `cflinuxfs4`.
+    pub name: String,
+    /// An OCI image layout, as a directory or a tar, or a file of `docker save`. Read when the node
+    /// starts.
+    pub path: PathBuf,
+}
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -369,6 +383,8 @@ pub enum ConfigError {
     Another { node_id: u64, theirs: String, mine: String },
     #[error("[registries]: {host:?}: {reason}")]
     Registry { host: String, reason: &'static str },
+    #[error("[[preloaded]] name = {name:?}: {reason}")]
+    Preloaded { name: String, reason: &'static str },
     #[error("[tls] names some of ca, cert and key: it takes all three, or none")]
     TlsIncomplete,
     #[error("[tls] names certificates and says insecure = true: one of both")]
@@ -420,6 +436,7 @@ impl Config {
             return Err(ConfigError::Another { node_id, theirs, mine });
         }
         self.registries.check()?;
+        self.check_preloaded()?;
         let tls = &self.tls;
         let named = [&tls.ca, &tls.cert, &tls.key].into_iter().flatten().count();
         if !matches!(named, 0 | 3) {
@@ -429,6 +446,20 @@ impl Config {
             return Err(ConfigError::TlsContradicts);
         }
         self.router.as_ref().map_or(Ok(()), RouterConfig::check)
+    }
+
+    fn check_preloaded(&self) -> Result<(), ConfigError> {
+        for (number, PreloadedConfig { name, .. }) in self.preloaded.iter().enumerate() {
+            let reason = if name.is_empty() || name.contains(['?', '#', '/', ':', ' ']) {
+                "letters, digits and _ . - expected"
+            } else if self.preloaded[..number].iter().any(|other| other.name == *name) {
+                "named twice"
+            } else {
+                continue;
+            };
+            return Err(ConfigError::Preloaded { name: name.clone(), reason });
+        }
+        Ok(())
     }
 
     /// `HOST:PORT` by which the others reach this node.
@@ -497,6 +528,25 @@ mod tests {
         }
         let none = check("listen = \"h:1\"\ndomain = \"a\"\nconnections_max = 0").unwrap_err();
         assert_eq!(none, "[router] connections_max is not from 1 to 500000");
+    }
+
+    #[test]
+    fn preloaded_root_file_systems_have_names_of_their_own() {
+        let check = |names: &[&str]| {
+            let tables =
+                names.iter().map(|name| format!("[[preloaded]]\nname = {name:?}\npath = \"p\"\n"));
+            let tables: String = tables.collect();
+            let checked = config(&[(1, "a")], &format!("\n{tables}")).check();
+            checked.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&["cflinuxfs4", "cflinuxfs5"]), Ok(()));
+        let twice = "[[preloaded]] name = \"a\": named twice".to_owned();
+        assert_eq!(check(&["a", "b", "a"]), Err(twice));
+        for name in ["", "a?layer=x", "a#b", "a:b"] {
+            let error = check(&[name]).unwrap_err();
+            let expected = format!("[[preloaded]] name = {name:?}: letters, digits");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     fn check_tls(tls: &str) -> Result<(), String> {

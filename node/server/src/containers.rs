@@ -18,7 +18,7 @@ use container::container::{
     ContainerId, ContainerInfo, ContainerSpec, ContainerState, DiskLimit, DiskScope, Exit, Limits,
     LogPosition, LogRate, LogStream, Process, Runtime, RuntimeConfig, Shim, Subnet,
 };
-use container::image::{self, Credentials, CredentialsFile, Reference, Registries, Store};
+use container::image::{self, Credentials, CredentialsFile, Image, Reference, Registries, Store};
 use executor::{
     CellLines, Dependency, Progress, Recipe, Services, Settings, Surroundings, http_client,
 };
@@ -32,7 +32,7 @@ use tokio::sync::{RwLock, watch};
 use self::execution::Execution;
 use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
-use crate::config::{CellConfig, Config, RegistriesConfig};
+use crate::config::{CellConfig, Config, PreloadedConfig, RegistriesConfig};
 use crate::egress;
 use crate::limits::{
     EXIT_GRACE, IMAGES_MB_MAX, INODES_MAX, LOG_BYTES_MAX, RESULT_BYTES_MAX, STOP_GRACE,
@@ -69,6 +69,8 @@ pub struct LinuxContainers {
     runtime: Runtime,
     images: Arc<Store>,
     images_bytes_max: u64,
+    /// Root file systems of `preloaded:`, by name; held here, they are never collected.
+    preloaded: BTreeMap<String, Image>,
     secrets: Arc<Secrets>,
     cell_id: CellId,
     external_address: Ipv4Addr,
@@ -98,6 +100,8 @@ pub enum OpenError {
     Policy(String),
     #[error(transparent)]
     Images(#[from] image::Error),
+    #[error("[[preloaded]] name = {name:?}: {error}")]
+    Preloaded { name: String, error: image::Error },
     #[error(transparent)]
     Secrets(#[from] KeyFileError),
     #[error(transparent)]
@@ -121,6 +125,14 @@ impl LinuxContainers {
         let secrets = Secrets::open(config.registries.seal_key.as_deref())?;
         let registries = registries(&config.registries)?;
         let images = Arc::new(Store::open(&data_dir.join("images"), registries)?);
+        let mut preloaded = BTreeMap::new();
+        for PreloadedConfig { name, path } in &config.preloaded {
+            let image = images.import(path).await;
+            let image =
+                image.map_err(|error| OpenError::Preloaded { name: name.clone(), error })?;
+            tracing::info!(name, digest = %image.digest, path = %path.display(), "preloaded");
+            preloaded.insert(name.clone(), image);
+        }
         let cell = &config.cell;
         let (first_port, last_port) = cell.host_ports;
         let subnet = subnet(&cell.subnet)?;
@@ -155,6 +167,7 @@ impl LinuxContainers {
         let containers = Self {
             runtime,
             images,
+            preloaded,
             images_bytes_max: u64::from(config.registries.store_mb.unwrap_or(IMAGES_MB_MAX)) << 20,
             secrets: Arc::new(secrets),
             cell_id: config.name.as_str().into(),
@@ -240,16 +253,7 @@ impl LinuxContainers {
 
     async fn make(&self, handle: &Handle, work: &Work) -> Result<(), CreateFailure> {
         let order = Order::of(work);
-        let credentials =
-            order.credentials(&self.secrets).map_err(|error| not_created(&error, true))?;
-        let reference = order.reference().map_err(|error| not_created(&error, false))?;
-        let limit = order.limits(&self.cell).disk;
-        let limit = limit.filter(|limit| limit.scope == DiskScope::Total).map(|limit| limit.bytes);
-        let image = self
-            .images
-            .pull_within(limit, &reference, credentials.as_ref(), &image::Silent)
-            .await
-            .map_err(|error| not_created(&error, true))?;
+        let image = self.image(&order).await?;
         let id = container_id(handle).map_err(|error| not_created(&error, false))?;
         let prepared = self.dirs.prepare(id.as_str(), work, &self.services).await;
         let prepared = prepared
@@ -311,6 +315,23 @@ impl LinuxContainers {
         self.begin(&info, recipe);
         self.trim_images();
         Ok(())
+    }
+
+    /// The order's root file system, on this machine's disk.
+    async fn image(&self, order: &Order<'_>) -> Result<Image, CreateFailure> {
+        if let Some(name) = order.preloaded() {
+            // The auction knows what this cell had when it registered.
+            let none = format!("this cell has no preloaded root file system {name:?}");
+            return self.preloaded.get(name).cloned().ok_or_else(|| not_created(&none, true));
+        }
+        let credentials =
+            order.credentials(&self.secrets).map_err(|error| not_created(&error, true))?;
+        let reference = order.reference().map_err(|error| not_created(&error, false))?;
+        let limit = order.limits(&self.cell).disk;
+        let limit = limit.filter(|limit| limit.scope == DiskScope::Total).map(|limit| limit.bytes);
+        let pulled =
+            self.images.pull_within(limit, &reference, credentials.as_ref(), &image::Silent);
+        pulled.await.map_err(|error| not_created(&error, true))
     }
 
     /// Lets layers go that are over the bound and that no container here needs.
@@ -562,6 +583,11 @@ impl<'a> Order<'a> {
         Ok(Some(Credentials { username, password }))
     }
 
+    /// The name of a root file system of the cell's own: what the auction matched, up to the query.
+    fn preloaded(&self) -> Option<&'a str> {
+        self.rootfs.strip_prefix("preloaded:")?.split(['?', '#']).next()
+    }
+
     fn reference(&self) -> Result<Reference, image::Error> {
         let reference = Reference::from_rootfs(self.rootfs)?;
         match self.digest {
@@ -580,13 +606,14 @@ impl<'a> Order<'a> {
 
     fn limits(&self, cell: &CellConfig) -> Limits {
         let positive = |value: i32| u32::try_from(value).ok().filter(|value| *value > 0);
+        // Diego: what all apps of the cell share counts against none of them.
+        let scope = if self.preloaded().is_some() { DiskScope::Exclusive } else { cell.disk_scope };
         Limits {
             memory_bytes: positive(self.memory_mb).map(|mb| u64::from(mb) << 20),
             pids: positive(self.max_pids),
             // Diego: shares are 1024 for a weight of 100.
             cpu_shares: (self.cpu_weight > 0).then(|| (1024 * self.cpu_weight / 100).max(2)),
-            disk: positive(self.disk_mb)
-                .map(|mb| DiskLimit { bytes: u64::from(mb) << 20, scope: cell.disk_scope }),
+            disk: positive(self.disk_mb).map(|mb| DiskLimit { bytes: u64::from(mb) << 20, scope }),
             inodes: Some(INODES_MAX),
             log_rate: LogRate {
                 bytes_per_second: self.log_bytes_per_second.try_into().ok(),

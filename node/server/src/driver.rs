@@ -253,11 +253,19 @@ fn cell(config: &Config, node_id: NodeId, capacity: model::Capacity) -> Cell {
         address: config.cell.external_address,
         zone: config.cell.zone.as_str().into(),
         capacity,
-        rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
+        rootfs_providers: rootfs_providers(config),
         volume_drivers: mounts::DRIVERS.map(str::to_owned).to_vec(),
         intake: model::Intake::Open,
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),
         health: CellHealth::Present,
     }
+}
+
+/// Diego offers no `preloaded` where there is none.
+fn rootfs_providers(config: &Config) -> Vec<model::RootfsProvider> {
+    let stacks: Vec<_> = config.preloaded.iter().map(|one| one.name.clone()).collect();
+    let preloaded = model::RootfsProvider::FixedSet { scheme: "preloaded".to_owned(), stacks };
+    let docker = model::RootfsProvider::arbitrary("docker");
+    if config.preloaded.is_empty() { vec![docker] } else { vec![docker, preloaded] }
 }

@@ -3,20 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use agent::contract;
+use agent::{Containers, contract};
 use container::container::Shim;
 use container::image::ImageConfig;
-use container::image::layout::pack_program;
+use container::image::layout::{Packed, pack_program};
 use container::image::serve::Registry;
 use model::actual_lrp::InstanceKey;
 use model::{Action, ActualLrpKey, DesiredLrp, Millis, RunAction, Task, TaskDefinition, TaskState};
 use plan::cell::{Handle, Work};
 
 use server::config::{
-    CellConfig, Config, MemberConfig, PlanningConfig, RegistriesConfig, TlsConfig,
+    CellConfig, Config, MemberConfig, PlanningConfig, PreloadedConfig, RegistriesConfig, TlsConfig,
 };
 use server::containers::LinuxContainers;
 
@@ -33,6 +34,10 @@ impl Cell {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let dir = tempfile::Builder::new().prefix("gavel-server-").tempdir().unwrap();
+        let busybox = std::fs::read("/bin/busybox").expect("Debian: busybox-static");
+        let image = pack_program("/busybox", &busybox, &ImageConfig::default()).unwrap();
+        let stack = dir.path().join("stack");
+        write_layout(&image, &stack);
         let config = Config {
             node_id: 1,
             name: "cell-1".to_owned(),
@@ -56,12 +61,11 @@ impl Cell {
             planning: PlanningConfig::default(),
             tls: TlsConfig::default(),
             router: None,
+            preloaded: vec![PreloadedConfig { name: "stack".to_owned(), path: stack }],
             stop_containers_on_exit: true,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let registry = listener.local_addr().unwrap().to_string();
-        let busybox = std::fs::read("/bin/busybox").expect("Debian: busybox-static");
-        let image = pack_program("/busybox", &busybox, &ImageConfig::default()).unwrap();
         let mut images = Registry::default();
         images.add("box", "latest", &image);
         tokio::spawn(images.serve(listener));
@@ -110,6 +114,46 @@ impl Cell {
     async fn close(self) {
         self.containers.stop_all().await;
     }
+}
+
+/// An OCI image layout of one image, as skopeo writes it.
+fn write_layout(image: &Packed, directory: &Path) {
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let manifest = (image.digest(), &image.manifest);
+    for (digest, bytes) in
+        image.blobs.iter().map(|(digest, bytes)| (*digest, bytes)).chain([manifest])
+    {
+        std::fs::write(blobs.join(digest.hex()), bytes).unwrap();
+    }
+    let (kind, digest, size) = (&image.media_type, image.digest(), image.manifest.len());
+    let entry = format!("{{\"mediaType\":\"{kind}\",\"digest\":\"{digest}\",\"size\":{size}}}");
+    let index = format!("{{\"schemaVersion\":2,\"manifests\":[{entry}]}}");
+    std::fs::write(directory.join("index.json"), index).unwrap();
+    std::fs::write(directory.join("oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preloaded_root_file_system_needs_no_registry_and_no_room() {
+    let mut cell = Cell::open().await;
+    // No registry is there to be asked.
+    cell.registry = "registry.invalid".to_owned();
+    let instance = |rootfs: &str| {
+        let (handle, work) = cell.instance("box");
+        let Work::Lrp { key, instance, desired } = work else { panic!("{work:?}") };
+        // Busybox alone has two mebibytes: a Docker image would be too large.
+        let desired = DesiredLrp { rootfs: rootfs.to_owned(), disk_mb: 1, ..(*desired).clone() };
+        (handle, Work::Lrp { key, instance, desired: Arc::new(desired) })
+    };
+    let (handle, work) = instance("preloaded:stack");
+    contract::an_instance_runs_until_it_is_stopped(&cell.containers, &handle, &work).await;
+    let (handle, work) = instance("preloaded:other");
+    let failure = cell.containers.create(&handle, &work).await.unwrap_err();
+    assert_eq!(
+        failure.reason,
+        "failed to create container: this cell has no preloaded root file system \"other\""
+    );
+    cell.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
 //! What an image says about the process to run on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::image::Digest;
+use crate::image::{Digest, Error, manifest};
 use crate::limits::{IMAGE_LAYERS_MAX, IMAGE_PORTS_MAX};
 
 /// What an image says about the process to run on it (OCI image specification, "Image
@@ -75,9 +76,23 @@ pub(crate) struct Config {
 
 impl Config {
     /// `os/architecture`, where the config says so.
-    pub(crate) fn platform(&self) -> Option<String> {
+    fn platform(&self) -> Option<String> {
         let known = !self.os.is_empty() && !self.architecture.is_empty();
         known.then(|| format!("{}/{}", self.os, self.architecture))
+    }
+
+    /// # Errors
+    /// [`Error::WrongPlatform`], where the config names another than this machine's.
+    pub(crate) fn check_platform(&self, image: impl fmt::Display) -> Result<(), Error> {
+        let wanted = manifest::this_platform();
+        match self.platform() {
+            Some(offered) if offered != wanted => Err(Error::WrongPlatform {
+                image: image.to_string(),
+                wanted,
+                offered: vec![offered],
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// # Errors

@@ -144,6 +144,14 @@ pub enum Error {
         /// The limit.
         limit: u64,
     },
+    /// A file or directory is no image that can be imported.
+    #[error("cannot import {path}: {reason}", path = .path.display())]
+    NotImported {
+        /// What was to be imported.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// This machine's disk would not do as told.
     #[error("{path}: {source}", path = .path.display())]
     Disk {
@@ -213,6 +221,9 @@ pub enum LayerFault {
     /// The layer did not arrive in the time that one may take.
     #[error("took longer than {0:?} to arrive")]
     TooSlow(Duration),
+    /// Nobody went on with it.
+    #[error("the fetch was given up")]
+    GivenUp,
 }
 
 /// A part of an image that a registry is asked for.

@@ -96,7 +96,7 @@ pub(crate) fn pack(layers: &[PackedLayer], config: &ImageConfig) -> io::Result<P
     })
 }
 
-fn descriptor(media_type: &str, bytes: &Bytes) -> OciDescriptor {
+pub(super) fn descriptor(media_type: &str, bytes: &Bytes) -> OciDescriptor {
     OciDescriptor {
         media_type: media_type.to_owned(),
         digest: Digest::of(bytes).to_string(),

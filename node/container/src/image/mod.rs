@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Reference`] names an image, [`Store::resolve`] asks its registry what the
 //! name means today, [`Store::pull`] brings its layers to this machine's disk as directories that
-//! overlayfs stacks. [`layout`] makes images and [`serve`] offers them, for the sample app and
+//! overlayfs stacks; [`Store::import`] takes them from a file instead. [`layout`] makes images and [`serve`] offers them, for the sample app and
 //! for tests.
 
 mod config;
@@ -12,6 +12,7 @@ mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod gc;
+mod import;
 mod layer;
 pub mod layout;
 mod manifest;

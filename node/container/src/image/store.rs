@@ -36,7 +36,7 @@ use crate::image::registry::{Clients, Endpoint, Session};
 use crate::image::share::{Counters, Home, Incoming, Neighbours, Pack, Wanted};
 use crate::image::steps::step;
 use crate::image::{
-    Credentials, Digest, Error, ImageConfig, Part, Progress, Reference, Registries,
+    Credentials, Digest, Error, ImageConfig, LayerFault, Part, Progress, Reference, Registries,
 };
 use crate::limits::{LAYERS_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
 
@@ -91,7 +91,7 @@ pub(super) struct Inner {
     pub(super) dir: PathBuf,
     pub(super) clients: Clients,
     _lock: Flock<File>,
-    slots: Semaphore,
+    pub(super) slots: Semaphore,
     flights: Mutex<HashMap<Digest, Flight>>,
     /// Diff ids of layers that somebody holds, and how many do.
     pub(super) leases: Mutex<BTreeMap<Digest, usize>>,
@@ -249,18 +249,24 @@ impl Store {
         let fetches =
             wanted.iter().map(|(diff_id, layer)| self.ensure(&talk, *diff_id, *layer, progress));
         try_join_all(fetches).await?;
+        self.image(found.digest, found.config, lease)
+    }
+
+    /// An image whose layers are all there.
+    pub(super) fn image(
+        &self,
+        digest: Digest,
+        config: Config,
+        lease: Arc<Lease>,
+    ) -> Result<Image, Error> {
+        let Config { image: config, diff_ids, .. } = config;
         let mut bytes = 0u64;
-        for diff_id in diff_ids {
+        for diff_id in &diff_ids {
             bytes = bytes.saturating_add(self.inner.layer_bytes(*diff_id)?);
             self.inner.mark_used(*diff_id);
         }
-        Ok(Image {
-            digest: found.digest,
-            config: found.config.image,
-            layers: uppermost(diff_ids).map(|diff_id| self.inner.layer_root(diff_id)).collect(),
-            bytes,
-            _lease: lease,
-        })
+        let layers = uppermost(&diff_ids).map(|diff_id| self.inner.layer_root(diff_id)).collect();
+        Ok(Image { digest, config, layers, bytes, _lease: lease })
     }
 
     /// Waits until the layer is there, fetching it unless somebody else is.
@@ -439,20 +445,12 @@ impl Inner {
             let reason = format!("it names {ids} layers, and the manifest {layers}");
             return Err(talk.rubbish(Part::Config, reason));
         }
-        let (wanted, offered) = (manifest::this_platform(), config.platform());
-        if offered.as_ref().is_some_and(|offered| *offered != wanted) {
-            let image = talk.reference.to_string();
-            return Err(Error::WrongPlatform {
-                image,
-                wanted,
-                offered: offered.into_iter().collect(),
-            });
-        }
+        config.check_platform(&talk.reference)?;
         Ok(config)
     }
 
     /// A document that the store has. One that the disk has spoilt is as good as none.
-    fn blob(&self, digest: Digest) -> Result<Option<Bytes>, Error> {
+    pub(super) fn blob(&self, digest: Digest) -> Result<Option<Bytes>, Error> {
         let path = self.blob_path(digest);
         match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == digest => Ok(Some(bytes.into())),
@@ -465,7 +463,7 @@ impl Inner {
         }
     }
 
-    async fn keep_blob(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
+    pub(super) async fn keep_blob(&self, digest: Digest, bytes: Bytes) -> Result<(), Error> {
         let incomplete = self.incomplete(digest);
         let (path, blobs) = (self.blob_path(digest), self.dir.join("blobs"));
         on_a_thread(&path.clone(), move || {
@@ -535,7 +533,7 @@ impl Inner {
                     let fed = incoming.feed(blob.bytes, send, &advanced).await;
                     fed.map_err(|error| elsewhere(talk, "its home", &error))
                 };
-                self.make(talk, diff_id, layer, feed).await
+                self.make(&talk.reference.to_string(), diff_id, layer, feed).await
             }
             Err(error) => Err(error),
         };
@@ -554,10 +552,11 @@ impl Inner {
         }
     }
 
-    /// Unpacks what `feed` sends, and publishes it once it is whole and verified.
-    async fn make<F: Future<Output = Result<(), Error>>>(
+    /// Unpacks what `feed` sends, and publishes it once it is whole and verified. `image` is for
+    /// errors.
+    pub(super) async fn make<F: Future<Output = Result<(), Error>>>(
         &self,
-        talk: &Talk,
+        image: &str,
         diff_id: Digest,
         layer: Layer,
         feed: impl FnOnce(tokio::sync::mpsc::Sender<layer::Piece>) -> F,
@@ -574,15 +573,15 @@ impl Inner {
         let made = thread.await.map_err(|panic| Error::disk(&path)(io::Error::other(panic)))?;
         // If feeding failed, the thread only knows that no more came.
         fed?;
-        let image = talk.reference.to_string();
-        made.map_err(|ended| match ended {
-            Ended::Fault(fault) => Error::Layer { image, layer: layer.blob.digest, fault },
-            Ended::Disk { entry, source } => Error::disk(&path.join(entry))(source),
-            Ended::GivenUp => {
-                let host = talk.reference.endpoint().to_owned();
-                Error::Unreachable { image, host, reason: "the fetch was given up".to_owned() }
+        let fault = match made {
+            Ok(()) => return Ok(()),
+            Err(Ended::Disk { entry, source }) => {
+                return Err(Error::disk(&path.join(entry))(source));
             }
-        })
+            Err(Ended::Fault(fault)) => fault,
+            Err(Ended::GivenUp) => LayerFault::GivenUp,
+        };
+        Err(Error::Layer { image: image.to_owned(), layer: layer.blob.digest, fault })
     }
 
     async fn fetch_from(
@@ -597,7 +596,7 @@ impl Inner {
         let fetch = Fetch { session, image: &image, layer };
         let feed =
             |send| async { fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await };
-        self.make(talk, diff_id, layer, feed).await
+        self.make(&image, diff_id, layer, feed).await
     }
 
     pub(super) fn incomplete(&self, digest: Digest) -> Incomplete {
@@ -610,7 +609,7 @@ impl Inner {
         self.dir.join("incomplete").join(format!("{}-{number}", digest.hex()))
     }
 
-    fn has_layer(&self, diff_id: Digest) -> bool {
+    pub(super) fn has_layer(&self, diff_id: Digest) -> bool {
         self.layer_dir(diff_id).exists()
     }
 
@@ -792,13 +791,13 @@ impl Talk {
 
 /// Holds layers against collection.
 #[derive(Debug)]
-struct Lease {
+pub(super) struct Lease {
     inner: Arc<Inner>,
     diff_ids: BTreeSet<Digest>,
 }
 
 impl Lease {
-    fn take(inner: &Arc<Inner>, diff_ids: BTreeSet<Digest>) -> Self {
+    pub(super) fn take(inner: &Arc<Inner>, diff_ids: BTreeSet<Digest>) -> Self {
         let mut leases = lock(&inner.leases);
         for diff_id in &diff_ids {
             *leases.entry(*diff_id).or_default() += 1;

@@ -95,6 +95,42 @@ pub fn expand(input: impl Read, directory: &Path, bytes_max: u64) -> io::Result<
     })
 }
 
+/// A file or a link in a tar that stays as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Member {
+    /// Where its bytes are.
+    File { begins: u64, bytes: u64 },
+    /// From where the link is.
+    Symlink(Vec<u8>),
+    /// From the archive's root.
+    HardLink(Vec<u8>),
+}
+
+/// What a tar holds by name, the last of each name, without reading the bodies.
+pub(crate) fn list(
+    input: impl Read + Seek,
+    entries_max: usize,
+) -> Result<BTreeMap<Vec<u8>, Member>, Fault> {
+    let mut tar = Tar::new(input);
+    let mut members = BTreeMap::new();
+    let mut entries = 0;
+    while let Some(entry) = tar.next()? {
+        entries += 1;
+        if entries > entries_max {
+            return Err(Fault::TooLarge(format!("{entries_max} entries")));
+        }
+        let begins = tar.pass()?;
+        let member = match entry.kind {
+            Kind::File if entry.pieces.is_none() => Member::File { begins, bytes: entry.bytes },
+            Kind::Symlink => Member::Symlink(entry.link),
+            Kind::HardLink => Member::HardLink(entry.link),
+            Kind::File | Kind::Directory | Kind::Other => continue,
+        };
+        members.insert(entry.path, member);
+    }
+    Ok(members)
+}
+
 pub(crate) fn unpack_as(
     meaning: Meaning,
     input: impl Read,

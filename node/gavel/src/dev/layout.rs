@@ -92,6 +92,7 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 public_port: Some(shares.router_port),
                 connections_max: ROUTER_CONNECTIONS,
             }),
+            preloaded: Vec::new(),
             stop_containers_on_exit: true,
         }
     };

@@ -6,7 +6,7 @@
 //! whole, whatever length the header claims, splits PAX records at newlines although attribute
 //! values hold any bytes, and does not know PAX sparse files.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::image::unpack::Fault;
 use crate::limits::{LAYER_EXTENSION_BYTES_MAX, LAYER_PATH_BYTES_MAX, LAYER_SPARSE_PIECES_MAX};
@@ -137,6 +137,19 @@ impl<R: Read> Tar<R> {
         }
         (self.body_left, self.padding_left) = (0, 0);
         Ok(())
+    }
+
+    /// Passes over the body of the entry that [`Tar::next`] has returned last, and returns where
+    /// it begins. That it ends within the input is for the caller to check.
+    pub(super) fn pass(&mut self) -> Result<u64, Fault>
+    where
+        R: Seek,
+    {
+        let begins = self.input.stream_position().map_err(Fault::Input)?;
+        let after = begins.saturating_add(self.body_left).saturating_add(self.padding_left);
+        self.input.seek(SeekFrom::Start(after)).map_err(Fault::Input)?;
+        (self.body_left, self.padding_left) = (0, 0);
+        Ok(begins)
     }
 
     fn read_body_to_end(&mut self, body: &mut Vec<u8>) -> Result<(), Fault> {
