@@ -10,6 +10,7 @@ mod backoff;
 mod callbacks;
 pub(crate) mod converged;
 mod domains;
+mod drained;
 mod durable_answers;
 pub(crate) mod edges;
 mod election_safety;
@@ -42,6 +43,8 @@ use replica::peers::{AppendEntries, PeerRequest, PeerResponse};
 use self::backoff::Backoff;
 use self::callbacks::Callbacks;
 use self::domains::Domains;
+use self::drained::Drained;
+pub use self::drained::ToldToEnd;
 use self::election_safety::ElectionSafety;
 pub use self::ends::Ended;
 use self::ends::Ends;
@@ -120,6 +123,7 @@ pub struct Checker {
     callbacks: Callbacks,
     backoff: Backoff,
     domains: Domains,
+    drained: Drained,
     flags: Flags,
     ends: Ends,
     heard: Heard,
@@ -219,6 +223,7 @@ impl Checker {
     fn append_sent(&mut self, at_ns: u64, from: NodeId, append: &AppendEntries) {
         let verdict = self.election_safety.leads(from, append.vote);
         self.rule(at_ns, election_safety::NAME, verdict);
+        self.drained.sent(at_ns, append);
         let verdict = self.log_matching.sent(append);
         self.rule(at_ns, log_matching::NAME, verdict);
         let agreed = self.state_machine.agreed_before(append.vote.term);
@@ -261,6 +266,8 @@ impl Checker {
             self.rule(at_ns, room::NAME, room::check(&after));
             let verdict = self.ends.check(id.index, &after);
             self.rule(at_ns, ends::NAME, verdict);
+            let verdict = self.drained.agreed(id, &before, &after);
+            self.rule(at_ns, drained::NAME, verdict);
             self.rule(at_ns, model_invariants::NAME, model_invariants::check(id.index, &after));
         }
         for verdict in self.state_machine.check_waiting() {
@@ -349,6 +356,12 @@ impl Checker {
         let agreed = self.state_machine.agreed();
         let verdict = self.ends.ended(ended, agreed, self.state_machine.latest());
         self.rule(at_ns, ends::NAME, verdict);
+    }
+
+    /// An instance's process gets SIGTERM.
+    pub fn told_to_end(&mut self, at_ns: u64, told: ToldToEnd) {
+        let verdict = self.drained.told(at_ns, told, self.state_machine.agreed());
+        self.rule(at_ns, drained::NAME, verdict);
     }
 
     /// A node was told that a cell is there.

@@ -53,6 +53,7 @@ pub const MUTANTS: &[Mutant] = &[
     nodes("recreate-at-once", "what must not run twice is moved before the others run"),
     nodes("auction-ignores-intake", "cells that take no work are offered it"),
     nodes("orphans-stay", "a container that no record names is left alone"),
+    nodes("drain-skipped", "an instance is told to end as soon as its record is gone"),
     nodes("crash-unreported", "an instance whose process ended is left alone"),
     nodes("task-runs-again", "a task that runs on record and has no container is made again"),
     nodes("task-runs-unasked", "a task is made before its start is agreed"),

@@ -312,7 +312,7 @@ impl<W: World> CellLoop<W> {
         let this = self.clone();
         drop(W::Runtime::spawn(async move {
             let containers = this.agent.world().containers();
-            if how == End::DrainAndStop {
+            if how == End::DrainAndStop && !mutant!("drain-skipped") {
                 W::Runtime::sleep(ROUTE_DRAIN).await;
             }
             if how != End::Destroy {

@@ -161,9 +161,9 @@ fn end(handle: &Handle, container: &Container) -> Option<CellAction> {
     let handle = handle.clone();
     match container {
         Container::Starting => Some(CellAction::Stop { handle, is_routed: false }),
-        Container::Running { net_info, routable } => {
-            let is_instance = matches!(handle, Handle::Lrp(_));
-            let is_routed = is_instance && *routable && !net_info.ports.is_empty();
+        // Also one that is not ready: a moment ago it may have been.
+        Container::Running { net_info, .. } => {
+            let is_routed = matches!(handle, Handle::Lrp(_)) && !net_info.ports.is_empty();
             Some(CellAction::Stop { handle, is_routed })
         }
         Container::Stopping => None,

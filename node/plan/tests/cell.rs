@@ -185,7 +185,7 @@ fn containers_without_a_record_go() {
             starting: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.1: drain and stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.2: drain and stop lrp-0000feed-0000-0000-0006-0000
-            running, not ready: stop lrp-0000feed-0000-0000-0006-0000
+            running, not ready: drain and stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000
             failed: destroy lrp-0000feed-0000-0000-0006-0000
@@ -200,7 +200,7 @@ fn containers_without_a_record_go() {
             starting: stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.1: drain and stop lrp-0000feed-0000-0000-0006-0000
             running at 10.88.0.2: drain and stop lrp-0000feed-0000-0000-0006-0000
-            running, not ready: stop lrp-0000feed-0000-0000-0006-0000
+            running, not ready: drain and stop lrp-0000feed-0000-0000-0006-0000
             stopping: -
             succeeded: destroy lrp-0000feed-0000-0000-0006-0000
             failed: destroy lrp-0000feed-0000-0000-0006-0000

@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent::world::{CallbackError, Containers, CreateFailure, Found};
-use model::{NetInfo, Task};
+use model::{NetInfo, PortMapping, Task};
 use openraft_rt::{AsyncRuntime, Watch as _, WatchReceiver as _, WatchSender as _};
 use plan::cell::{Container, Handle, Work};
 use replica::NodeId;
 
 use super::surroundings::cell_id;
 use super::{Sabotage, World};
-use crate::check::Ended;
+use crate::check::{Ended, ToldToEnd};
 use crate::rng::{PerMillion, Rng};
 use crate::runtime::{self, Group, Sender, SimRuntime, Watch};
 
@@ -307,8 +307,13 @@ impl Machine {
         };
         let octet = u8::try_from(serial % 250).expect("below 250");
         let instance_address = Ipv4Addr::new(10, 255, 0, octet);
-        let net_info =
-            NetInfo { address: Ipv4Addr::LOCALHOST, instance_address, ports: Vec::new() };
+        let ports = match handle {
+            Handle::Lrp(_) => {
+                vec![PortMapping { container_port: 8080, host_port: 61_001 + u16::from(octet) }]
+            }
+            Handle::Task(_) => Vec::new(),
+        };
+        let net_info = NetInfo { address: Ipv4Addr::LOCALHOST, instance_address, ports };
         self.put(handle, Some(serial), Container::Running { net_info, routable: true });
         if matches!(handle, Handle::Lrp(_)) && self.draw(|habits| habits.unready).1 {
             self.flap(handle, serial);
@@ -370,12 +375,22 @@ impl SimContainers {
 
     /// The agent here has a container ended.
     fn ends(&self, handle: &Handle) {
-        let ended = Ended {
-            cell_id: cell_id(self.me),
-            handle: handle.clone(),
-            applied: self.world.replica(self.me).and_then(|(_, it)| it.read_stale().applied),
-        };
+        let applied = self.applied();
+        let ended = Ended { cell_id: cell_id(self.me), handle: handle.clone(), applied };
         self.world.check(|checker, at_ns| checker.ended(at_ns, ended));
+    }
+
+    /// A process that runs gets SIGTERM.
+    fn tells_to_end(&self, handle: &Handle) {
+        let Handle::Lrp(guid) = handle else { return };
+        let (cell_id, applied) = (cell_id(self.me), self.applied());
+        let told = ToldToEnd { cell_id, instance: guid.clone(), applied };
+        self.world.check(|checker, at_ns| checker.told_to_end(at_ns, told));
+    }
+
+    /// The last entry that the node here has applied.
+    fn applied(&self) -> Option<u64> {
+        self.world.replica(self.me).and_then(|(_, it)| it.read_stale().applied)
     }
 
     fn started(&self, handle: &Handle) {
@@ -429,6 +444,7 @@ impl Containers for SimContainers {
         if has_ended(self.machine.containers().remove(handle)) {
             return;
         }
+        self.tells_to_end(handle);
         let (takes, is_stubborn) = self.machine.draw(|habits| habits.stubborn);
         SimRuntime::sleep(takes).await;
         if is_stubborn {
