@@ -62,6 +62,9 @@ fn an_instance_on_each_of_three_cells_costs_the_registry_one_download_of_each_la
     let cluster = Cluster::start();
     let registry = Registry::start(cluster.host());
     registry.push("web", "oci");
+    // Each cell hears of the others within a second or two of their start; until all have, they do
+    // not agree on a layer's home.
+    std::thread::sleep(std::time::Duration::from_secs(5));
     let _ = cluster.done(&["push", "web", "-o", &format!("{REGISTRY}/web"), "-i", "3"]);
     let cells: std::collections::BTreeSet<String> =
         cluster.instances("web", 3).into_iter().map(|instance| instance.cell_id).collect();
