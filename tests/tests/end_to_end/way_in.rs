@@ -289,12 +289,18 @@ fn who_has_gone_leaves_no_process_and_a_node_that_restarts_no_session() {
 
 fn a_node_that_is_killed_ends_sessions_and_no_app(cluster: &Cluster, instances: &[Instance]) {
     let instance = &instances[0];
-    let child = cluster
-        .gavel(&["exec", "shell/0", "--", "sh", "-c", "trap '' HUP; busybox sleep 4799; true"])
+    let line = "trap '' HUP; echo here; busybox sleep 4799; true";
+    let mut child = cluster
+        .gavel(&["exec", "shell/0", "--", "sh", "-c", line])
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("nsenter starts");
+    // A client that has not heard that its process runs would ask another node.
+    let mut heard = [0; 5];
+    child.stdout.as_mut().expect("it is piped").read_exact(&mut heard).expect("it says so");
+    assert_eq!(&heard, b"here\n");
     eventually_there(cluster, instance, "busybox sleep 4799");
     cluster.kill_node(&instance.cell_id);
     let lost = child.wait_with_output().expect("it is ours");
