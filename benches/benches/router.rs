@@ -162,6 +162,7 @@ fn table() -> Table {
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         health: CellHealth::Present,
         intake: Intake::Open,
     };

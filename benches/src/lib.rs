@@ -186,6 +186,7 @@ pub fn cell(number: u32) -> Cell {
         capacity: Capacity { memory_mb: 128 * 1024, disk_mb: 512 * 1024, containers: 249 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         intake: model::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),

@@ -20,6 +20,7 @@ mod flags;
 mod forgetful;
 mod leader_completeness;
 mod linearizable;
+mod locks;
 mod log_matching;
 mod model_invariants;
 mod one_vote;
@@ -51,6 +52,7 @@ use self::ends::Ends;
 use self::flags::Flags;
 use self::forgetful::Forgetful;
 use self::leader_completeness::LeaderCompleteness;
+use self::locks::Locks;
 use self::log_matching::LogMatching;
 use self::one_vote::OneVote;
 use self::presence::Heard;
@@ -123,6 +125,7 @@ pub struct Checker {
     callbacks: Callbacks,
     backoff: Backoff,
     domains: Domains,
+    locks: Locks,
     drained: Drained,
     flags: Flags,
     ends: Ends,
@@ -285,6 +288,8 @@ impl Checker {
             self.rule(at_ns, backoff::NAME, verdict);
             let verdict = self.domains.check(step);
             self.rule(at_ns, domains::NAME, verdict);
+            let verdict = self.locks.check(step);
+            self.rule(at_ns, locks::NAME, verdict);
             let verdict = self.flags.check(step);
             self.rule(at_ns, flags::NAME, verdict);
             match edges::check(step) {

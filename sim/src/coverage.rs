@@ -135,6 +135,10 @@ pub const COMMANDS: &[&str] = &[
     "OpenCell",
     "RecreateLrp",
     "CloseCell",
+    "FailTask",
+    "ClaimLock",
+    "ReleaseLock",
+    "ExpireLock",
 ];
 
 /// Every refusal, by the name that [`refusal`] counts it under. But for `ActualLrpCannotBeRemoved`,
@@ -159,6 +163,7 @@ pub const REFUSALS: &[&str] = &[
     "refused: FeatureDisabled",
     "refused: ClusterInitialised",
     "refused: NotDue",
+    "refused: LockHeld",
 ];
 
 /// A command's name.
@@ -198,6 +203,10 @@ pub(crate) fn command(command: &Command) -> &'static str {
         Command::OpenCell { .. } => "OpenCell",
         Command::RecreateLrp { .. } => "RecreateLrp",
         Command::CloseCell { .. } => "CloseCell",
+        Command::FailTask { .. } => "FailTask",
+        Command::ClaimLock { .. } => "ClaimLock",
+        Command::ReleaseLock { .. } => "ReleaseLock",
+        Command::ExpireLock { .. } => "ExpireLock",
     }
 }
 
@@ -224,6 +233,7 @@ pub(crate) fn refusal(refusal: &Refusal) -> &'static str {
         Refusal::FeatureDisabled(_) => "refused: FeatureDisabled",
         Refusal::ClusterInitialised => "refused: ClusterInitialised",
         Refusal::NotDue => "refused: NotDue",
+        Refusal::LockHeld(_) => "refused: LockHeld",
     }
 }
 

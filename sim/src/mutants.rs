@@ -42,6 +42,8 @@ pub const MUTANTS: &[Mutant] = &[
     replicas("refusal-half-done", "the evacuation of a missing cell is refused, and begins"),
     replicas("cell-closes-early", "an evacuated cell is closed before its time is up"),
     replicas("domain-expires-early", "a domain goes before its time is up"),
+    replicas("lock-expires-early", "a lock goes before its time is up"),
+    replicas("lock-stolen", "a lock is taken from its owner"),
     nodes("lost-cell-keeps-tasks", "tasks of a missing cell wait for it"),
     replicas("journal-forgets-tasks", "rows of tasks are not written to the disk"),
     nodes("crashes-not-due", "a crashed instance is not listed as due to restart"),

@@ -118,6 +118,7 @@ impl Table {
             | Event::TaskRemoved(_)
             | Event::CellChanged(_)
             | Event::DomainChanged(_)
+            | Event::LockChanged(_)
             | Event::FeatureFlagChanged { .. }
             | Event::ClusterInitialised => {}
         }

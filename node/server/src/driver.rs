@@ -255,6 +255,7 @@ fn cell(config: &Config, node_id: NodeId, capacity: model::Capacity) -> Cell {
         capacity,
         rootfs_providers: rootfs_providers(config),
         volume_drivers: mounts::DRIVERS.map(str::to_owned).to_vec(),
+        rep_url: String::new(),
         intake: model::Intake::Open,
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),

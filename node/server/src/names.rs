@@ -59,6 +59,7 @@ impl Names {
             | Event::TaskRemoved(_)
             | Event::CellChanged(_)
             | Event::DomainChanged(_)
+            | Event::LockChanged(_)
             | Event::FeatureFlagChanged { .. }
             | Event::ClusterInitialised => {}
         }

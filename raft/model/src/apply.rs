@@ -8,6 +8,7 @@ mod cluster;
 mod desired_lrp;
 mod evacuation;
 mod instance;
+mod lock;
 mod placement;
 mod task;
 
@@ -139,6 +140,12 @@ impl Change<'_> {
             Command::OpenCell { cell_id } => self.open_cell(&cell_id),
             Command::RecreateLrp { process_guid, index } => self.recreate_lrp(process_guid, index),
             Command::CloseCell { cell_id } => self.close_cell(&cell_id),
+            Command::FailTask { task_guid, reason } => self.fail_unended_task(&task_guid, &reason),
+            Command::ClaimLock { key, owner, value, kind, ttl } => {
+                self.claim_lock(lock::Claim { key, owner, value, kind, ttl })
+            }
+            Command::ReleaseLock { key, owner } => self.release_lock(&key, &owner),
+            Command::ExpireLock { key } => self.expire_lock(&key),
         }
     }
 }

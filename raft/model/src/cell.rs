@@ -29,6 +29,9 @@ pub struct Cell {
     pub volume_drivers: Vec<String>,
     pub health: CellHealth,
     pub intake: Intake,
+    /// Where it answers Diego's clients, for instance `https://10.0.0.1:8889`; empty where it does
+    /// not.
+    pub rep_url: String,
 }
 
 /// Whether a cell is given work. An operator's wish, kept whatever becomes of the cell.

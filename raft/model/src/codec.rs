@@ -12,9 +12,9 @@ use crate::command::Proposal;
 use crate::feature_flag::FeatureFlag;
 use crate::state::{Cluster, RowKey, State};
 
-/// The version that this program writes and reads. Versions 1 and 2 were those of development
+/// The version that this program writes and reads. Versions 1 to 3 were those of development
 /// before 0.1: no release wrote them, and none reads them.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes that this program cannot have written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,7 @@ const TABLE_TASKS: u8 = 4;
 const TABLE_CELLS: u8 = 5;
 const TABLE_DOMAINS: u8 = 6;
 const TABLE_FEATURE_FLAGS: u8 = 7;
+const TABLE_LOCKS: u8 = 8;
 
 #[must_use]
 pub fn encode_proposal(proposal: &Proposal) -> Vec<u8> {
@@ -87,6 +88,10 @@ pub fn row_key(row: &RowKey) -> Vec<u8> {
             key.push(TABLE_FEATURE_FLAGS);
             key.push(*flag as u8);
         }
+        RowKey::Lock(lock) => {
+            key.push(TABLE_LOCKS);
+            key.extend(lock.as_str().as_bytes());
+        }
     }
     key
 }
@@ -102,6 +107,7 @@ pub fn row_value(state: &State, row: &RowKey) -> Option<Vec<u8>> {
         RowKey::Cell(id) => state.cell(id).map(encode),
         RowKey::Domain(name) => state.domain(name).map(encode),
         RowKey::FeatureFlag(flag) => Some(encode(&(*flag, state.is_enabled(*flag)))),
+        RowKey::Lock(key) => state.lock(key).map(encode),
     }
 }
 
@@ -152,6 +158,12 @@ pub fn load_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), Error
             state.put_feature_flag(flag, enabled);
             RowKey::FeatureFlag(flag)
         }
+        TABLE_LOCKS => {
+            let lock: Arc<crate::Lock> = decode("lock", value)?;
+            let row = RowKey::Lock(lock.key.clone());
+            state.put_lock(lock);
+            row
+        }
         _ => return Err(Error::UnknownTable { key: key.to_vec() }),
     };
     if row_key(&row) == key { Ok(()) } else { Err(Error::Misplaced { key: key.to_vec() }) }
@@ -165,7 +177,8 @@ pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         .chain(state.tasks().map(|task| RowKey::Task(task.task_guid.clone())))
         .chain(state.cells().map(|cell| RowKey::Cell(cell.cell_id.clone())))
         .chain(state.domains().map(|domain| RowKey::Domain(domain.name.clone())))
-        .chain(state.feature_flags().map(|(flag, _)| RowKey::FeatureFlag(*flag)));
+        .chain(state.feature_flags().map(|(flag, _)| RowKey::FeatureFlag(*flag)))
+        .chain(state.locks().map(|lock| RowKey::Lock(lock.key.clone())));
     keys.filter_map(|row| row_value(state, &row).map(|value| (row_key(&row), value)))
 }
 

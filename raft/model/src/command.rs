@@ -6,7 +6,8 @@ use crate::actual_lrp::{ActualLrpKey, InstanceKey, NetInfo};
 use crate::cell::Cell;
 use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate};
 use crate::feature_flag::FeatureFlag;
-use crate::id::{CellId, DomainName, ProcessGuid, TaskGuid};
+use crate::id::{CellId, DomainName, LockKey, ProcessGuid, TaskGuid};
+use crate::lock::LockKind;
 use crate::refusal::Refusal;
 use crate::task::TaskDefinition;
 use crate::time::Millis;
@@ -175,6 +176,29 @@ pub enum Command {
     /// The time of an evacuation is up: what is left on the cell ends.
     CloseCell {
         cell_id: CellId,
+    },
+
+    // What only Diego's own API asks.
+    /// Ends a task that has not ended, with a client's reason. Diego: deprecated.
+    FailTask {
+        task_guid: TaskGuid,
+        reason: String,
+    },
+    /// Takes a lock that nobody else holds, or holds it longer.
+    ClaimLock {
+        key: LockKey,
+        owner: String,
+        value: String,
+        kind: LockKind,
+        ttl: Millis,
+    },
+    ReleaseLock {
+        key: LockKey,
+        owner: String,
+    },
+    /// By the leader's turn, once its owner has been silent for its time to live.
+    ExpireLock {
+        key: LockKey,
     },
 }
 

@@ -114,6 +114,10 @@ pub struct DesiredLrp {
     /// Set by apply.
     #[serde(default)]
     pub created_at: Millis,
+    /// Of the request that desired it or changed it last, for logs and events; empty where that had
+    /// none.
+    #[serde(default)]
+    pub trace_id: String,
 }
 
 /// What an evacuation does with a running instance.
@@ -193,9 +197,17 @@ pub struct DesiredLrpUpdate {
     /// With a password, or neither.
     pub image_username: Option<String>,
     pub image_password: Option<String>,
+    /// Of the request, see [`DesiredLrp::trace_id`].
+    pub trace_id: String,
 }
 
 impl DesiredLrp {
+    /// What is wrong with it, if anything, in the words in which Diego refuses it.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        crate::validate::desired_lrp(self).err().map(|refusal| refusal.to_string())
+    }
+
     /// The indices that should have an ordinary row each.
     #[must_use]
     pub fn indices(&self) -> std::ops::Range<u32> {

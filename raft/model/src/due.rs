@@ -7,8 +7,9 @@ use crate::actual_lrp::{ActualLrp, ActualState};
 use crate::cell::{Cell, Intake};
 use crate::command::Command;
 use crate::domain::Domain;
-use crate::id::{CellId, DomainName, ProcessGuid, TaskGuid};
+use crate::id::{CellId, DomainName, LockKey, ProcessGuid, TaskGuid};
 use crate::limits::{TASK_COMPLETED_MAX, TASK_PENDING_MAX, TASK_RESOLVING_MAX};
+use crate::lock::Lock;
 use crate::restart::{self, Restart};
 use crate::task::{Task, TaskState};
 use crate::time::Millis;
@@ -23,6 +24,7 @@ pub enum Due {
     ExpirePendingTask(TaskGuid),
     ExpireCompletedTask(TaskGuid),
     CloseCell(CellId),
+    ExpireLock(LockKey),
 }
 
 impl Due {
@@ -44,6 +46,7 @@ impl Due {
                 Command::ExpireCompletedTask { task_guid: task_guid.clone() }
             }
             Self::CloseCell(cell_id) => Command::CloseCell { cell_id: cell_id.clone() },
+            Self::ExpireLock(key) => Command::ExpireLock { key: key.clone() },
         }
     }
 }
@@ -94,4 +97,10 @@ pub fn of_cell(cell: &Cell) -> Option<(Millis, Due)> {
 #[must_use]
 pub fn of_domain(domain: &Domain) -> Option<(Millis, Due)> {
     domain.expires_at.map(|moment| (moment, Due::ExpireDomain(domain.name.clone())))
+}
+
+/// When a lock is nobody's any more.
+#[must_use]
+pub fn of_lock(lock: &Lock) -> (Millis, Due) {
+    (lock.expires_at, Due::ExpireLock(lock.key.clone()))
 }

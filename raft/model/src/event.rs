@@ -8,6 +8,7 @@ use crate::actual_lrp::{ActualLrp, ActualLrpKey, InstanceKey};
 use crate::cell::Cell;
 use crate::desired_lrp::DesiredLrp;
 use crate::task::Task;
+use crate::time::Millis;
 
 /// One change, in the order in which it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,7 @@ pub enum Event {
         instance: InstanceKey,
         count: u32,
         reason: String,
+        since: Millis,
     },
     ActualLrpRemoved(Arc<ActualLrp>),
     TaskCreated(Arc<Task>),
@@ -40,6 +42,7 @@ pub enum Event {
     /// A cell registered, went missing or returned. Not of Diego, which has no such event.
     CellChanged(Arc<Cell>),
     DomainChanged(crate::id::DomainName),
+    LockChanged(crate::id::LockKey),
     FeatureFlagChanged {
         flag: crate::feature_flag::FeatureFlag,
         enabled: bool,

@@ -89,6 +89,11 @@ text_id! {
 }
 
 text_id! {
+    /// Names a lock of Locket's. Chosen by its owners.
+    LockKey
+}
+
+text_id! {
     /// Distinct for each creation of a record in a cluster's life. Minted by apply.
     Epoch
 }

@@ -120,6 +120,7 @@ fn derived_tables_follow_from_the_rows(state: &State) -> Result<(), String> {
     due.extend(state.cells().filter_map(|it| due::of_cell(it)));
     due.extend(state.actual_lrps().filter_map(|it| due::of_actual_lrp(it)));
     due.extend(state.tasks().filter_map(|it| due::of_task(it)));
+    due.extend(state.locks().map(|it| due::of_lock(it)));
     for task in state.tasks() {
         if task.awaits_callback() {
             callbacks.insert((task.updated_at, task.task_guid.clone()));

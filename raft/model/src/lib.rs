@@ -2,7 +2,7 @@
 //! through which every change goes.
 //!
 //! Reading order: [`id`] and [`time`], the nouns ([`desired_lrp`], [`actual_lrp`], [`task`],
-//! [`cell`], [`domain`], [`feature_flag`]), then [`due`], [`command`], [`apply`], [`state`],
+//! [`cell`], [`domain`], [`lock`], [`feature_flag`]), then [`due`], [`command`], [`apply`], [`state`],
 //! [`invariants`] and [`codec`].
 //!
 //! Deliberately absent: clocks, randomness, files, sockets, threads, hash maps, floats, logging,
@@ -26,6 +26,7 @@ pub mod id;
 pub mod image;
 pub mod invariants;
 pub mod limits;
+pub mod lock;
 pub mod metric_tag;
 pub mod mutant;
 pub mod refusal;
@@ -48,8 +49,9 @@ pub use domain::Domain;
 pub use due::Due;
 pub use event::Event;
 pub use feature_flag::FeatureFlag;
-pub use id::{ActualLrpId, CellId, DomainName, InstanceGuid, ProcessGuid, TaskGuid};
+pub use id::{ActualLrpId, CellId, DomainName, InstanceGuid, LockKey, ProcessGuid, TaskGuid};
 pub use image::Digest;
+pub use lock::Lock;
 pub use refusal::Refusal;
 pub use state::{CellLoad, RowKey, State};
 pub use task::{Task, TaskDefinition, TaskState};

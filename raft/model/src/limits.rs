@@ -19,6 +19,8 @@ pub const INSTANCES_MAX: u32 = 100_000;
 pub const PORTS_MAX: usize = 64;
 /// Largest encoded desired LRP or task definition, in bytes. Ours: it travels to every member.
 pub const DEFINITION_BYTES_MAX: usize = 1 << 20;
+/// Largest value of a lock, in bytes. Ours; a cell's presence in Diego is some hundred bytes.
+pub const LOCK_VALUE_BYTES_MAX: usize = 65_536;
 /// Most levels of actions within actions. Ours: reading and dropping them recurses.
 pub const ACTION_DEPTH_MAX: usize = 64;
 /// Largest sum of mounted files' contents, in bytes. Diego: `models.maximumVolumeMountedFilesSize`.

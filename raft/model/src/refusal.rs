@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::feature_flag::FeatureFlag;
-use crate::id::{CellId, ProcessGuid, TaskGuid};
+use crate::id::{CellId, LockKey, ProcessGuid, TaskGuid};
 
 /// Closed and append-only: the codes are part of the contract, and are mapped once to Diego's
 /// error types (lifecycle.md section 7).
@@ -54,6 +54,8 @@ pub enum Refusal {
     ClusterInitialised,
     #[error("it is not time yet")]
     NotDue,
+    #[error("the lock {0} is held by another owner")]
+    LockHeld(LockKey),
 }
 
 /// A task state's name, as Diego writes it.
@@ -92,6 +94,7 @@ impl Refusal {
             Self::ActualLrpCannotBeFailed { .. } => "ActualLRPCannotBeFailed",
             Self::ActualLrpCannotBeRemoved { .. } => "ActualLRPCannotBeRemoved",
             Self::ActualLrpCannotBeUnclaimed { .. } => "ActualLRPCannotBeUnclaimed",
+            Self::LockHeld(_) => "LockCollision",
             Self::CellNotPresent(_) | Self::NoRoom { .. } | Self::NotDue => "ResourceConflict",
         }
     }

@@ -18,7 +18,8 @@ use crate::desired_lrp::DesiredLrp;
 use crate::domain::Domain;
 use crate::due::{self, Due};
 use crate::feature_flag::FeatureFlag;
-use crate::id::{ActualLrpId, CellId, DomainName, ProcessGuid, TaskGuid};
+use crate::id::{ActualLrpId, CellId, DomainName, LockKey, ProcessGuid, TaskGuid};
+use crate::lock::Lock;
 use crate::mutant;
 use crate::task::{Task, TaskState};
 use crate::time::Millis;
@@ -33,6 +34,7 @@ pub struct State {
     cells: OrdMap<CellId, Arc<Cell>>,
     domains: OrdMap<DomainName, Arc<Domain>>,
     feature_flags: OrdMap<FeatureFlag, bool>,
+    locks: OrdMap<LockKey, Arc<Lock>>,
 
     // Derived from the rows; never stored.
     loads: OrdMap<CellId, CellLoad>,
@@ -80,6 +82,7 @@ pub enum RowKey {
     Cell(CellId),
     Domain(DomainName),
     FeatureFlag(FeatureFlag),
+    Lock(LockKey),
 }
 
 impl PartialEq for State {
@@ -91,6 +94,7 @@ impl PartialEq for State {
             && self.cells == other.cells
             && self.domains == other.domains
             && self.feature_flags == other.feature_flags
+            && self.locks == other.locks
     }
 }
 
@@ -124,6 +128,7 @@ impl State {
             && self.cells.ptr_eq(&other.cells)
             && self.domains.ptr_eq(&other.domains)
             && self.feature_flags.ptr_eq(&other.feature_flags)
+            && self.locks.ptr_eq(&other.locks)
     }
 
     /// The rows in which two states differ, in no order that means anything.
@@ -144,6 +149,7 @@ impl State {
             .chain(tables)
             .chain(domains)
             .chain(flags.copied().map(RowKey::FeatureFlag))
+            .chain(differing(&self.locks, &other.locks).cloned().map(RowKey::Lock))
     }
 
     /// The latest time that any command was applied at.
@@ -210,6 +216,15 @@ impl State {
 
     pub fn domains(&self) -> impl Iterator<Item = &Arc<Domain>> {
         self.domains.values()
+    }
+
+    #[must_use]
+    pub fn lock(&self, key: &LockKey) -> Option<&Arc<Lock>> {
+        self.locks.get(key)
+    }
+
+    pub fn locks(&self) -> impl Iterator<Item = &Arc<Lock>> {
+        self.locks.values()
     }
 
     #[must_use]
@@ -482,6 +497,23 @@ impl State {
     fn forget_derived_of_domain(&mut self, domain: Option<&Domain>) {
         if let Some(due) = domain.and_then(due::of_domain) {
             self.due.remove(&due);
+        }
+    }
+
+    pub(crate) fn put_lock(&mut self, lock: Arc<Lock>) {
+        self.journal.push(RowKey::Lock(lock.key.clone()));
+        self.due.insert(due::of_lock(&lock));
+        if let Some(before) = self.locks.insert(lock.key.clone(), Arc::clone(&lock))
+            && before.expires_at != lock.expires_at
+        {
+            self.due.remove(&due::of_lock(&before));
+        }
+    }
+
+    pub(crate) fn remove_lock(&mut self, key: &LockKey) {
+        self.journal.push(RowKey::Lock(key.clone()));
+        if let Some(before) = self.locks.remove(key) {
+            self.due.remove(&due::of_lock(&before));
         }
     }
 

@@ -104,6 +104,8 @@ pub struct TaskDefinition {
     pub image_username: String,
     pub image_password: String,
     pub log_rate_limit: Option<LogRateLimit>,
+    /// Of the request that desired it, for logs; empty where that had none.
+    pub trace_id: String,
 }
 
 impl TaskState {

@@ -19,10 +19,11 @@ use crate::actual_lrp::{ActualLrpKey, InstanceKey};
 use crate::cell::Cell;
 use crate::egress::EgressRule;
 use crate::feature_flag::FeatureFlag;
-use crate::id::{DomainName, ProcessGuid};
-use crate::limits::{INSTANCES_MAX, NAME_BYTES_MAX};
+use crate::id::{DomainName, LockKey, ProcessGuid};
+use crate::limits::{INSTANCES_MAX, LOCK_VALUE_BYTES_MAX, NAME_BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::state::State;
+use crate::time::Millis;
 
 pub(crate) fn cell(cell: &Cell) -> Result<(), Refusal> {
     let mut bad = BadFields::default();
@@ -51,6 +52,21 @@ pub(crate) fn process_guid(process_guid: &ProcessGuid) -> Result<(), Refusal> {
 pub(crate) fn domain(name: &DomainName) -> Result<(), Refusal> {
     let mut bad = BadFields::default();
     bad.field("domain", !is_name(name.as_str()));
+    bad.refuse()
+}
+
+/// Locket says what is wrong first, and no more.
+pub(crate) fn lock(key: &LockKey, owner: &str, value: &str, ttl: Millis) -> Result<(), Refusal> {
+    let refuse = |reason: &str| Err(Refusal::InvalidRequest(reason.to_owned()));
+    if ttl == Millis(0) {
+        return refuse("invalid-ttl");
+    }
+    if !is_name(owner) {
+        return refuse("invalid-owner");
+    }
+    let mut bad = BadFields::default();
+    bad.field("key", !is_name(key.as_str()));
+    bad.field("value", value.len() > LOCK_VALUE_BYTES_MAX);
     bad.refuse()
 }
 

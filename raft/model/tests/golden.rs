@@ -16,13 +16,14 @@ use model::check::*;
 use model::dependency::*;
 use model::desired_lrp::*;
 use model::egress::*;
+use model::lock::LockKind;
 use model::metric_tag::*;
 use model::task::TaskResult;
 use model::volume::*;
 use model::*;
 
-const PROPOSALS: &str = include_str!("golden/v3-proposals.hex");
-const ROWS: &str = include_str!("golden/v3-rows.hex");
+const PROPOSALS: &str = include_str!("golden/v4-proposals.hex");
+const ROWS: &str = include_str!("golden/v4-rows.hex");
 const AT: Millis = Millis(1_700_000_000_000);
 
 #[test]
@@ -31,7 +32,7 @@ fn proposals_are_written_as_ever() {
     for (name, proposal) in proposals() {
         writeln!(lines, "{name} {}", hex(&codec::encode_proposal(&proposal))).unwrap();
     }
-    expect_file!["golden/v3-proposals.hex"].assert_eq(&lines);
+    expect_file!["golden/v4-proposals.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -68,7 +69,7 @@ fn rows_are_written_as_ever() {
         let key = codec::row_key(&row.key);
         writeln!(lines, "{} {} {}", row.name, hex(&key), hex(&value)).unwrap();
     }
-    expect_file!["golden/v3-rows.hex"].assert_eq(&lines);
+    expect_file!["golden/v4-rows.hex"].assert_eq(&lines);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn rows_are_read_as_ever() {
 #[test]
 fn every_kind_of_row_is_here() {
     let tables: BTreeSet<u8> = rows().iter().map(|row| codec::row_key(&row.key)[0]).collect();
-    assert_eq!(tables, (1..=table(&RowKey::FeatureFlag(FeatureFlag::DiegoDocker))).collect());
+    assert_eq!(tables, (1..=table(&RowKey::Lock("key".into()))).collect());
     for row in rows() {
         assert_eq!(codec::row_key(&row.key)[0], table(&row.key), "{}", row.name);
     }
@@ -128,6 +129,10 @@ fn number(command: &Command) -> u8 {
         Command::OpenCell { .. } => 31,
         Command::RecreateLrp { .. } => 32,
         Command::CloseCell { .. } => 33,
+        Command::FailTask { .. } => 34,
+        Command::ClaimLock { .. } => 35,
+        Command::ReleaseLock { .. } => 36,
+        Command::ExpireLock { .. } => 37,
     }
 }
 
@@ -141,6 +146,7 @@ fn table(row: &RowKey) -> u8 {
         RowKey::Cell(_) => 5,
         RowKey::Domain(_) => 6,
         RowKey::FeatureFlag(_) => 7,
+        RowKey::Lock(_) => 8,
     }
 }
 
@@ -178,6 +184,7 @@ fn commands() -> Vec<Command> {
                 metric_tags: Some(metric_tags()),
                 image_username: Some("user".to_owned()),
                 image_password: Some("word".to_owned()),
+                trace_id: "trace".to_owned(),
             }),
         },
         Command::RemoveDesiredLrp { process_guid: process_guid() },
@@ -227,6 +234,16 @@ fn commands() -> Vec<Command> {
         Command::OpenCell { cell_id: cell_id() },
         Command::RecreateLrp { process_guid: process_guid(), index },
         Command::CloseCell { cell_id: cell_id() },
+        Command::FailTask { task_guid: task_guid(), reason: reason() },
+        Command::ClaimLock {
+            key: "key".into(),
+            owner: "owner".to_owned(),
+            value: "value".to_owned(),
+            kind: LockKind::Presence,
+            ttl: Millis::from_secs(15),
+        },
+        Command::ReleaseLock { key: "key".into(), owner: "owner".to_owned() },
+        Command::ExpireLock { key: "key".into() },
     ]
 }
 
@@ -294,6 +311,15 @@ impl GoldenRow {
         })
     }
 
+    fn lock(name: &'static str, kind: LockKind) -> Self {
+        let (owner, value) = ("owner".to_owned(), "value".to_owned());
+        let record = Lock { key: "key".into(), owner, value, kind, expires_at: AT };
+        let key = record.key.clone();
+        Self::new(name, RowKey::Lock(key.clone()), &record.clone(), move |state| {
+            state.lock(&key).is_some_and(|found| **found == record)
+        })
+    }
+
     fn domain(name: &'static str, expires_at: Option<Millis>) -> Self {
         let record = Domain { name: "cf-apps".into(), expires_at };
         let domain = record.name.clone();
@@ -349,6 +375,8 @@ fn rows() -> Vec<GoldenRow> {
         GoldenRow::new("flag_off", RowKey::FeatureFlag(flag), &(flag, false), move |state| {
             !state.is_enabled(flag)
         }),
+        GoldenRow::lock("lock", LockKind::Lock),
+        GoldenRow::lock("presence", LockKind::Presence),
     ]
 }
 
@@ -445,6 +473,7 @@ fn desired_lrp() -> DesiredLrp {
         metric_tags: metric_tags(),
         update_strategy: UpdateStrategy::Recreate,
         created_at: AT,
+        trace_id: "trace".to_owned(),
     }
 }
 
@@ -479,6 +508,7 @@ fn definition() -> TaskDefinition {
         image_username: "user".to_owned(),
         image_password: "word".to_owned(),
         log_rate_limit: Some(LogRateLimit { bytes_per_second: 1000 }),
+        trace_id: "trace".to_owned(),
     }
 }
 
@@ -618,6 +648,7 @@ fn cell(health: CellHealth) -> Cell {
         capacity: Capacity { memory_mb: 16_384, disk_mb: 1 << 20, containers: 250 },
         rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        rep_url: "https://10.0.0.1:8889".to_owned(),
         intake: model::Intake::Open,
         placement_tags: vec!["ssd".to_owned()],
         optional_placement_tags: vec!["gpu".to_owned()],

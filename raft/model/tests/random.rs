@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use model::desired_lrp::UpdateStrategy;
+use model::lock::LockKind;
 use model::*;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -31,7 +32,7 @@ struct Round {
     steps: Vec<Step>,
 }
 
-const KINDS: u8 = 46;
+const KINDS: u8 = 52;
 
 fn histories() -> impl Strategy<Value = Vec<Round>> {
     let step = (0..KINDS, 0..3_u8, 0..5_u8, 0..4_u8, 0..4_u8, prop::bool::weighted(0.8)).prop_map(
@@ -327,7 +328,7 @@ fn histories_get_every_command_accepted_and_refused() {
 }
 
 /// How many kinds of commands there are: as many as [`Step::decide`] can decide.
-const COMMANDS: usize = 34;
+const COMMANDS: usize = 38;
 
 fn name(command: &Command) -> String {
     format!("{command:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned()
@@ -342,6 +343,8 @@ impl Step {
         let reason =
             ["because", "", "Exited with status 1", "no"][usize::from(self.name)].to_owned();
         let domain = DomainName::from(["d", "e", "f", ""][usize::from(self.name)]);
+        let lock_key = || LockKey::from(["k", "l", "bbs", ""][usize::from(self.name)]);
+        let owner = ["one", "two"][usize::from(self.app) % 2].to_owned();
         match self.what {
             0 => Command::InitCluster { salt: u32::from(self.name) },
             1 | 2 => Command::DesireLrp { desired_lrp: Box::new(self.desired_lrp()) },
@@ -447,6 +450,16 @@ impl Step {
                     });
                 Command::RecreateLrp { process_guid, index }
             }
+            46 => Command::FailTask { task_guid, reason },
+            47 | 48 => Command::ClaimLock {
+                key: lock_key(),
+                owner,
+                value: reason,
+                kind: LockKind::Lock,
+                ttl: Millis::from_secs(60 * u64::from(self.index)),
+            },
+            49 => Command::ReleaseLock { key: lock_key(), owner },
+            50 => Command::ExpireLock { key: lock_key() },
             _ => {
                 let (task_guid, cell_id) = self.placed_task(state, task_guid);
                 Command::RejectTaskOnCell { task_guid, cell_id, reason }
@@ -543,6 +556,7 @@ impl Step {
             },
             rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
             volume_drivers: Vec::new(),
+            rep_url: String::new(),
             intake: model::Intake::Open,
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),

@@ -46,6 +46,7 @@ impl Backoff {
             | RowKey::Task(_)
             | RowKey::Cell(_)
             | RowKey::Domain(_)
+            | RowKey::Lock(_)
             | RowKey::FeatureFlag(_) => None,
         });
         for id in ids {

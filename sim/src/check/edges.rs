@@ -67,6 +67,7 @@ pub(super) fn check(step: &Step) -> Result<Vec<&'static str>, String> {
             | RowKey::DesiredLrp(_)
             | RowKey::Cell(_)
             | RowKey::Domain(_)
+            | RowKey::Lock(_)
             | RowKey::FeatureFlag(_) => continue,
         };
         match EDGES.iter().find(|known| **known == edge) {

@@ -87,6 +87,7 @@ fn cell(id: NodeId) -> Cell {
         capacity: Capacity { memory_mb: 65_536, disk_mb: 262_144, containers: 250 },
         rootfs_providers: vec![RootfsProvider::arbitrary("preloaded")],
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         intake: Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),

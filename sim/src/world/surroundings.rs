@@ -73,6 +73,7 @@ pub(crate) fn cell(id: NodeId) -> Cell {
         capacity: Capacity { memory_mb: 8192, disk_mb: 8192, containers: 250 },
         rootfs_providers: ["preloaded", "docker"].map(model::RootfsProvider::arbitrary).into(),
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         intake: model::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),

@@ -177,6 +177,7 @@ impl Cluster {
                 capacity: Capacity { memory_mb: 1024, disk_mb: 4096, containers: 100 },
                 rootfs_providers: vec![model::RootfsProvider::arbitrary("docker")],
                 volume_drivers: Vec::new(),
+                rep_url: String::new(),
                 intake: model::Intake::Open,
                 placement_tags: Vec::new(),
                 optional_placement_tags: Vec::new(),

@@ -288,6 +288,7 @@ impl<'a> Statement<'a> {
             },
             rootfs_providers: self.list("roots", "docker").iter().map(|it| provider(it)).collect(),
             volume_drivers: self.list("drivers", ""),
+            rep_url: String::new(),
             placement_tags: self.list("tags", ""),
             optional_placement_tags: self.list("optional", ""),
             ..cell(self.noun(0))
@@ -331,6 +332,7 @@ pub(crate) fn cell(name: &str) -> Cell {
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 10 },
         rootfs_providers: vec![RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         intake: model::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),

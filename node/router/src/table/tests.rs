@@ -32,6 +32,7 @@ impl World {
                 placement_tags: vec![],
                 optional_placement_tags: vec![],
                 volume_drivers: vec![],
+                rep_url: String::new(),
                 health: CellHealth::Present,
                 intake: Intake::Open,
             };

@@ -57,6 +57,7 @@ impl Change<'_> {
             after.image_username = username;
             after.image_password = password;
         }
+        after.trace_id = update.trace_id;
         let after = Arc::new(after);
         let [wanted_before, wanted] = [&before, &after].map(|lrp| self.state.wanted(lrp));
         self.state.put_desired_lrp(Arc::clone(&after));

@@ -86,6 +86,7 @@ impl Change<'_> {
             instance: instance.clone(),
             count,
             reason: reason.clone(),
+            since: now,
         });
         self.move_row(&row, |after| {
             after.crash_count = count;

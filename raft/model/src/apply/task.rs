@@ -109,11 +109,26 @@ impl Change<'_> {
     }
 
     pub(super) fn cancel_task(&mut self, task_guid: &TaskGuid) -> Result<(), Refusal> {
+        self.end_unended_task(task_guid, "task was cancelled")
+    }
+
+    pub(super) fn fail_unended_task(
+        &mut self,
+        task_guid: &TaskGuid,
+        reason: &str,
+    ) -> Result<(), Refusal> {
+        if reason.is_empty() {
+            return Err(Refusal::InvalidRequest("Invalid field: failure_reason".to_owned()));
+        }
+        self.end_unended_task(task_guid, reason)
+    }
+
+    fn end_unended_task(&mut self, task_guid: &TaskGuid, reason: &str) -> Result<(), Refusal> {
         let task = self.task(task_guid)?;
         if task.result().is_some() && !mutant!("cancel-after-end") {
             return Err(refuse_transition(&task, TaskStateName::Completed));
         }
-        self.fail_task(&task, "task was cancelled");
+        self.fail_task(&task, reason);
         Ok(())
     }
 

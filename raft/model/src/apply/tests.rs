@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use expect_test::{Expect, expect};
 
+use crate::lock::LockKind;
 use crate::*;
 
 /// A state under test, and its log so far.
@@ -121,6 +122,7 @@ fn tell(event: &Event) -> String {
             }
         },
         Event::DomainChanged(name) => format!("domain {name}"),
+        Event::LockChanged(key) => format!("lock {key}"),
         Event::FeatureFlagChanged { flag, enabled } => format!("{} {enabled}", flag.name()),
         Event::ClusterInitialised => "initialised".to_owned(),
     }
@@ -135,6 +137,7 @@ fn cell(node_id: u64) -> Cell {
         capacity: Capacity { memory_mb: 1000, disk_mb: 10_000, containers: 3 },
         rootfs_providers: vec![crate::cell::RootfsProvider::arbitrary("docker")],
         volume_drivers: Vec::new(),
+        rep_url: String::new(),
         intake: crate::cell::Intake::Open,
         placement_tags: Vec::new(),
         optional_placement_tags: Vec::new(),
@@ -684,6 +687,74 @@ fn domains_expire_when_due() {
 }
 
 #[test]
+fn a_lock_is_its_owners_until_he_releases_it_or_is_silent() {
+    let mut cluster = Cluster::new();
+    let claim = |key: &str, owner: &str, secs| Command::ClaimLock {
+        key: key.into(),
+        owner: owner.to_owned(),
+        value: String::new(),
+        kind: LockKind::Lock,
+        ttl: Millis::from_secs(secs),
+    };
+    let release = |owner: &str| Command::ReleaseLock { key: "k".into(), owner: owner.to_owned() };
+    let expire = || Command::ExpireLock { key: "k".into() };
+    cluster.check(release("a"), expect![""]);
+    cluster.check(claim("k", "a", 2), expect!["lock k"]);
+    let held = || expect!["LockCollision: the lock k is held by another owner"];
+    cluster.check(claim("k", "b", 2), held());
+    cluster.check(release("b"), held());
+    cluster.wait(1);
+    cluster.check(claim("k", "a", 2), expect!["lock k"]);
+    cluster.wait(1);
+    cluster.check(expire(), expect!["ResourceConflict: it is not time yet"]);
+    cluster.check(claim("k", "b", 2), held());
+    cluster.wait(1);
+    // Whether the leader has looked or not.
+    cluster.check(claim("k", "b", 2), expect!["lock k"]);
+    cluster.check(release("b"), expect!["lock k"]);
+    cluster.check(claim("k", "a", 1), expect!["lock k"]);
+    cluster.wait(1);
+    cluster.check(expire(), expect!["lock k"]);
+    cluster.check(expire(), expect![""]);
+}
+
+#[test]
+fn locks_that_the_cluster_holds_itself_are_nobodys() {
+    let mut cluster = Cluster::new();
+    let mut claim = |key: &str, owner: &str, ttl, wrong: Expect| {
+        let claim = Command::ClaimLock {
+            key: key.into(),
+            owner: owner.to_owned(),
+            value: String::new(),
+            kind: LockKind::Presence,
+            ttl: Millis(ttl),
+        };
+        cluster.check(claim, wrong);
+    };
+    claim("bbs", "a", 1, expect!["LockCollision: the lock bbs is held by another owner"]);
+    claim("cell-1", "a", 1, expect!["LockCollision: the lock cell-1 is held by another owner"]);
+    claim("k", "a", 0, expect!["InvalidRequest: invalid-ttl"]);
+    claim("k", "", 1, expect!["InvalidRequest: invalid-owner"]);
+    claim("", "a", 1, expect!["InvalidRequest: Invalid field: key"]);
+}
+
+#[test]
+fn a_client_may_fail_what_has_not_ended() {
+    let mut cluster = Cluster::new();
+    cluster.accept(desire_task());
+    let fail = |reason: &str| Command::FailTask { task_guid: "task".into(), reason: reason.into() };
+    cluster.check(fail(""), expect!["InvalidRequest: Invalid field: failure_reason"]);
+    cluster.check(
+        fail("no"),
+        expect![[r#"task changed task Pending -> task Completed failed=true "no" """#]],
+    );
+    cluster.check(
+        fail("no"),
+        expect!["InvalidStateTransition: Cannot transition from Completed to Completed"],
+    );
+}
+
+#[test]
 fn time_never_goes_back() {
     let mut cluster = Cluster::new();
     let proposal = |at| Proposal { at: Millis(at), commands: vec![scale(1)] };
@@ -734,14 +805,14 @@ fn rubbish_rows_are_refused_by_name() {
         &[4],
         &[1, 0],
         expect![
-            "task has format version 1, and this program reads 3: run the program that wrote it, or start the node with an empty data directory"
+            "task has format version 1, and this program reads 4: run the program that wrote it, or start the node with an empty data directory"
         ],
     );
     check(
         &[4],
         &[2, 200],
         expect![
-            "task has format version 2, and this program reads 3: run the program that wrote it, or start the node with an empty data directory"
+            "task has format version 2, and this program reads 4: run the program that wrote it, or start the node with an empty data directory"
         ],
     );
     let flag = codec::row_value(&State::new(), &RowKey::FeatureFlag(FeatureFlag::DiegoDocker));

@@ -4,10 +4,11 @@
 use std::net::Ipv4Addr;
 
 use model::desired_lrp::UpdateStrategy;
+use model::lock::LockKind;
 use model::{
     Action, Capacity, Cell, CellHealth, CellId, Command, DesiredLrp, DesiredLrpUpdate, DomainName,
-    FeatureFlag, InstanceKey, Millis, NetInfo, ProcessGuid, RunAction, State, TaskDefinition,
-    TaskGuid, TaskState,
+    FeatureFlag, InstanceKey, LockKey, Millis, NetInfo, ProcessGuid, RunAction, State,
+    TaskDefinition, TaskGuid, TaskState,
 };
 
 use crate::limits;
@@ -25,7 +26,8 @@ pub(super) fn draw(rng: &mut Rng, state: &State, name: &str) -> Command {
         10..=12 => Command::CellMissing { cell_id: cell(rng) },
         13..=16 => Command::CellReturned { cell_id: cell(rng) },
         17..=19 => upsert_domain(rng),
-        20..=21 => Command::ExpireDomain { domain: domain(rng) },
+        20 => Command::ExpireDomain { domain: domain(rng) },
+        21 => lock(rng),
         22..=23 => set_flag(rng),
         24 => Command::EvacuateCell { cell_id: cell(rng), timeout: Millis(rng.below(20_000)) },
         25 => Command::OpenCell { cell_id: cell(rng) },
@@ -47,6 +49,7 @@ pub(super) fn ask(rng: &mut Rng, state: &State, name: &str) -> Command {
     match rng.below(100) {
         0..=4 => return upsert_domain(rng),
         5..=7 => return set_flag(rng),
+        8 => return claim_or_release(rng),
         _ => {}
     }
     let desired: Vec<_> = state.desired_lrps().collect();
@@ -108,6 +111,28 @@ fn upsert_domain(rng: &mut Rng) -> Command {
     Command::UpsertDomain { domain: domain(rng), ttl: Some(Millis(rng.below(20_000))) }
 }
 
+fn lock(rng: &mut Rng) -> Command {
+    if rng.below(4) == 0 {
+        Command::ExpireLock { key: lock_key(rng) }
+    } else {
+        claim_or_release(rng)
+    }
+}
+
+/// Of few locks by few owners, so that they meet.
+fn claim_or_release(rng: &mut Rng) -> Command {
+    let (key, owner) = (lock_key(rng), format!("owner-{}", rng.below(2)));
+    if rng.below(4) == 0 {
+        return Command::ReleaseLock { key, owner };
+    }
+    let ttl = Millis(1 + rng.below(20_000));
+    Command::ClaimLock { key, owner, value: String::new(), kind: LockKind::Lock, ttl }
+}
+
+fn lock_key(rng: &mut Rng) -> LockKey {
+    LockKey::from(format!("lock-{}", rng.below(2)))
+}
+
 fn set_flag(rng: &mut Rng) -> Command {
     let enabled = rng.chance(PerMillion(500_000));
     Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled }
@@ -136,6 +161,7 @@ fn register_cell(rng: &mut Rng) -> Command {
             capacity: Capacity { memory_mb: 256, disk_mb: 8192, containers: 50 },
             rootfs_providers: vec![model::RootfsProvider::arbitrary("preloaded")],
             volume_drivers: Vec::new(),
+            rep_url: String::new(),
             intake: model::Intake::Open,
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
@@ -156,7 +182,8 @@ fn task(rng: &mut Rng, state: &State, name: &str) -> Command {
     let task = rng.pick(&tasks);
     let task_guid = task.task_guid.clone();
     if rng.chance(PerMillion(100_000)) {
-        return match rng.below(5) {
+        return match rng.below(6) {
+            5 => Command::FailTask { task_guid, reason: "asked to".into() },
             0 => Command::CancelTask { task_guid },
             1 => Command::RejectTask { task_guid, reason: "no room".into() },
             2 => Command::ExpirePendingTask { task_guid },
