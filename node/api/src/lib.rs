@@ -2,6 +2,7 @@
 //!
 //! - [`admin`]: the tarpc service, and the types that only it has;
 //! - [`attach`]: processes in containers and connections to their ports, as streams of bytes;
+//! - [`bbs`]: the messages of Diego's own API;
 //! - [`error`]: what a call can fail with, and which failures leave the outcome unknown;
 //! - [`tls`]: certificates, and who shows one;
 //! - [`wire`]: how connections are made, and how the service travels on one;
@@ -9,6 +10,7 @@
 
 pub mod admin;
 pub mod attach;
+pub mod bbs;
 pub mod error;
 pub mod json;
 pub mod limits;

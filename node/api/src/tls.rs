@@ -59,6 +59,16 @@ impl TlsFiles {
     ///
     /// [`TlsError`], with the file.
     pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        self.acceptor_of(&[])
+    }
+
+    /// As [`Self::acceptor`], for a client that says which protocol it will speak (RFC 7301): the
+    /// first of ours that is also his, or none where he names none.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`], with the file.
+    pub fn acceptor_of(&self, protocols: &[&str]) -> Result<TlsAcceptor, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let authorities = Arc::new(self.authorities()?);
         let verifier =
@@ -66,12 +76,13 @@ impl TlsFiles {
                 .build()
                 .map_err(|error| refuse(&self.ca, error))?;
         let (chain, key) = self.own()?;
-        let config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| refuse(&self.cert, error))?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|error| refuse(&self.key, error))?;
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 

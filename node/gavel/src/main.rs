@@ -3,6 +3,7 @@
 //! - [`cli`]: what can be typed;
 //! - [`commands`]: a file for each command or family of them, thin over [`client`];
 //! - [`attached`]: processes in containers and their ports, as if they were here;
+//! - [`authority`]: certificates of a small cluster;
 //! - [`manifest`], [`routes`]: what people write of apps, and how these are reached;
 //! - [`node`]: one node;
 //! - [`dev`]: a whole cluster on this machine, in the foreground;
@@ -10,6 +11,7 @@
 
 mod app;
 mod attached;
+mod authority;
 mod cli;
 mod client;
 mod commands;

@@ -47,6 +47,9 @@ pub struct Config {
     /// HTTP by host to the apps of the whole cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<RouterConfig>,
+    /// Diego's own API, for its clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diego: Option<DiegoConfig>,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -242,6 +245,73 @@ impl TlsConfig {
     }
 }
 
+/// The node as Diego's clients know it: the BBS, the cell's own routes, and Locket, on one
+/// listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiegoConfig {
+    /// `HOST:PORT`; Diego's BBS has 8889.
+    pub listen: String,
+    /// How clients reach it, for instance `https://a1.example:8889`; the cell's
+    /// `external_address` and the port of `listen` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The authorities that vouch for clients; with `cert` and `key`, or none of them and those of
+    /// `[tls]` count. Old clients need a certificate with an RSA key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Plain HTTP, for a `listen` on loopback only.
+    #[serde(default)]
+    pub insecure: bool,
+    /// `HOST:PORT` that answers any request with 200 in plain HTTP while the node lives; Diego's
+    /// BBS has `127.0.0.1:8890`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_listen: Option<String>,
+}
+
+impl DiegoConfig {
+    /// Its own files; nothing where it names none.
+    fn own_files(&self) -> Option<TlsFiles> {
+        let (ca, cert, key) = (self.ca.clone()?, self.cert.clone()?, self.key.clone()?);
+        Some(TlsFiles { ca, cert, key })
+    }
+
+    fn check(&self, tls: &TlsConfig) -> Result<(), ConfigError> {
+        let wrong = |reason: String| Err(ConfigError::Diego { reason });
+        let named = [&self.ca, &self.cert, &self.key].into_iter().flatten().count();
+        if !matches!(named, 0 | 3) {
+            return wrong("names some of ca, cert and key: it takes all three, or none".to_owned());
+        }
+        let is_certified = named == 3 || tls.files().is_some();
+        if self.insecure && named == 3 {
+            return wrong("names certificates and says insecure = true: one of both".to_owned());
+        }
+        if !self.insecure && !is_certified {
+            return wrong(
+                "has no certificates: name ca, cert and key, there or in [tls], or say insecure = \
+                 true and listen on loopback"
+                    .to_owned(),
+            );
+        }
+        for listen in [Some(&self.listen), self.health_listen.as_ref()].into_iter().flatten() {
+            if port_of(listen).is_none() {
+                return wrong(format!("{listen:?} is not HOST:PORT"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of `HOST:PORT`.
+fn port_of(listen: &str) -> Option<u16> {
+    let (_, port) = listen.rsplit_once(':')?;
+    port.parse().ok().filter(|port| *port > 0)
+}
+
 /// The node in its role as a router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -273,8 +343,7 @@ impl RouterConfig {
     }
 
     fn own_port(&self) -> Option<u16> {
-        let (_, port) = self.listen.as_ref()?.rsplit_once(':')?;
-        port.parse().ok().filter(|port| *port > 0)
+        port_of(self.listen.as_ref()?)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -368,6 +437,8 @@ pub enum ConfigError {
     Parse { path: PathBuf, error: Box<toml::de::Error> },
     #[error("cell.network.{reason}")]
     Network { reason: String },
+    #[error("[diego] {reason}")]
+    Diego { reason: String },
     #[error("[router] {reason}")]
     Router { reason: String },
     #[error("members names nobody; a new node needs at least one whom it can ask")]
@@ -445,7 +516,27 @@ impl Config {
         if named == 3 && tls.insecure {
             return Err(ConfigError::TlsContradicts);
         }
+        self.diego.as_ref().map_or(Ok(()), |diego| diego.check(&self.tls))?;
         self.router.as_ref().map_or(Ok(()), RouterConfig::check)
+    }
+
+    /// What Diego's clients are shown of certificates; nothing where it is plain HTTP.
+    #[must_use]
+    pub fn diego_files(&self) -> Option<TlsFiles> {
+        let diego = self.diego.as_ref().filter(|diego| !diego.insecure)?;
+        diego.own_files().or_else(|| self.tls.files())
+    }
+
+    /// How Diego's clients reach this node; empty where they do not.
+    #[must_use]
+    pub fn diego_url(&self) -> String {
+        let Some(diego) = &self.diego else { return String::new() };
+        let scheme = if diego.insecure { "http" } else { "https" };
+        let own = || {
+            let port = port_of(&diego.listen).unwrap_or_default();
+            format!("{scheme}://{}:{port}", self.cell.external_address)
+        };
+        diego.url.clone().unwrap_or_else(own)
     }
 
     fn check_preloaded(&self) -> Result<(), ConfigError> {

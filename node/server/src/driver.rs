@@ -22,6 +22,7 @@ use crate::config::{Config, ConfigError};
 use crate::containers::{LinuxContainers, mounts};
 use crate::door::Door;
 use crate::egress;
+use crate::faces::bbs::{self, BbsFace};
 use crate::faces::{dns, routing};
 use crate::listener;
 use crate::neighbours::{self, Neighbourhood};
@@ -46,6 +47,11 @@ pub enum Error {
          [tls], or say insecure = true there"
     )]
     Plain { address: String },
+    #[error(
+        "[diego] listen = {address:?} would be open to the network without TLS: insecure = true is \
+         for loopback only; name ca, cert and key"
+    )]
+    PlainDiego { address: String },
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: std::io::Error },
     #[error(transparent)]
@@ -80,6 +86,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let security = Arc::new(Security::open(config.tls.files())?);
     let listener = listen(&config).await?;
     let router = open_router(&config).await?;
+    let diego = open_diego(&config).await?;
     let container_networks = egress::policy(&config.cell.network)
         .map_err(|reason| ConfigError::Network { reason })?
         .container_networks;
@@ -146,6 +153,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
         tokio::spawn(router.clone().serve(listener));
         router
     });
+    let diego = diego.map(|(listener, security)| {
+        let routes = BbsFace::new(agent.clone()).routes();
+        tokio::spawn(bbs::listener::serve(listener, security, routes))
+    });
     let initialising = tokio::spawn(initialise(agent.clone()));
     let ended = tokio::select! {
         signal = signals.next() => {
@@ -158,6 +169,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
     initialising.abort();
     accepting.abort();
     naming.abort();
+    if let Some(diego) = diego {
+        diego.abort();
+    }
     if let Some(router) = routing {
         router.end().await;
     }
@@ -182,6 +196,22 @@ async fn listen(config: &Config) -> Result<TcpListener, Error> {
         return Err(Error::Plain { address });
     }
     TcpListener::bind(&addresses[..]).await.map_err(failed)
+}
+
+/// Where Diego's clients are answered, if anywhere; in plain on loopback only.
+async fn open_diego(config: &Config) -> Result<Option<(TcpListener, Security)>, Error> {
+    let Some(diego) = &config.diego else { return Ok(None) };
+    let address = &diego.listen;
+    let failed =
+        |error| Error::Listen { address: format!("{address}, for Diego's clients"), error };
+    let addresses: Vec<_> = tokio::net::lookup_host(address).await.map_err(failed)?.collect();
+    let files = config.diego_files();
+    if files.is_none() && !is_private(addresses.iter().copied()) {
+        return Err(Error::PlainDiego { address: address.clone() });
+    }
+    let security = Security::open_http(files)?;
+    let listener = TcpListener::bind(&addresses[..]).await.map_err(failed)?;
+    Ok(Some((listener, security)))
 }
 
 /// The router that this node is told to be, and the socket that it waits at.
@@ -255,7 +285,7 @@ fn cell(config: &Config, node_id: NodeId, capacity: model::Capacity) -> Cell {
         capacity,
         rootfs_providers: rootfs_providers(config),
         volume_drivers: mounts::DRIVERS.map(str::to_owned).to_vec(),
-        rep_url: String::new(),
+        rep_url: config.diego_url(),
         intake: model::Intake::Open,
         placement_tags: config.cell.placement_tags.clone(),
         optional_placement_tags: config.cell.optional_placement_tags.clone(),

@@ -3,8 +3,31 @@
 
 pub(crate) mod admin;
 pub(crate) mod attach;
+pub(crate) mod bbs;
 pub(crate) mod dns;
 mod logs;
 pub(crate) mod routing;
 mod usage;
 mod whereabouts;
+
+use crate::secrets::Owner;
+use crate::world::NodeAgent;
+
+/// What the cluster keeps of a password that a client has given. A client's word is sealed
+/// whatever it looks like: nobody can have opened what he has not sealed.
+///
+/// # Errors
+///
+/// Why it cannot be kept.
+fn seal(
+    agent: &NodeAgent,
+    owner: Owner<'_>,
+    username: &str,
+    password: &mut String,
+) -> Result<(), String> {
+    if !password.is_empty() {
+        let secrets = agent.world().containers.secrets();
+        *password = secrets.seal(owner, username, password).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}

@@ -122,3 +122,18 @@ pub const DNS_EVENTS_AT_ONCE_MAX: usize = 1024;
 
 /// Events that the router's table follows in one step, before requests look at it again.
 pub const ROUTER_EVENTS_AT_ONCE_MAX: usize = 256;
+
+/// Connections of Diego's clients at a time; one more waits in the kernel's queue.
+pub const DIEGO_CONNECTIONS_MAX: usize = 4096;
+/// Bytes of one request's body: a desired LRP of a mebibyte of mounted files, its routes and its
+/// environment, several times over.
+pub const DIEGO_REQUEST_BYTES_MAX: usize = 8 << 20;
+/// How long a client may take for a request's head before its connection is closed.
+pub const DIEGO_HEAD_MAX: Duration = Duration::from_secs(30);
+/// Events that wait for one subscriber. One more, and its stream ends. Diego: the hub's
+/// `MAX_PENDING_SUBSCRIBER_EVENTS`.
+pub const SUBSCRIBER_EVENTS_MAX: usize = 1024;
+/// Events that are told to subscribers in one step.
+pub const HUB_EVENTS_AT_ONCE_MAX: usize = 256;
+/// Characters of a trace id; a UUID has 36.
+pub const TRACE_ID_CHARS_MAX: usize = 64;

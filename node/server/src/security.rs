@@ -26,6 +26,8 @@ pub(crate) struct Security(Option<Certified>);
 #[derive(Debug)]
 struct Certified {
     files: TlsFiles,
+    /// What clients may say they speak, see [`TlsFiles::acceptor_of`].
+    protocols: &'static [&'static str],
     current: Mutex<Current>,
 }
 
@@ -61,14 +63,29 @@ pub(crate) struct Caller {
 }
 
 impl Security {
+    /// For nodes, and clients that speak as ours.
+    ///
     /// # Errors
     ///
     /// [`TlsError`]: a file cannot be used.
     pub(crate) fn open(files: Option<TlsFiles>) -> Result<Self, TlsError> {
+        Self::of(files, &[])
+    }
+
+    /// For clients that speak HTTP.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]: a file cannot be used.
+    pub(crate) fn open_http(files: Option<TlsFiles>) -> Result<Self, TlsError> {
+        Self::of(files, &["h2", "http/1.1"])
+    }
+
+    fn of(files: Option<TlsFiles>, protocols: &'static [&'static str]) -> Result<Self, TlsError> {
         let certified = |files: TlsFiles| {
-            let current =
-                Current { looked_at: Instant::now(), seen: look(&files), loaded: load(&files)? };
-            Ok(Certified { files, current: Mutex::new(current) })
+            let (looked_at, seen) = (Instant::now(), look(&files));
+            let current = Current { looked_at, seen, loaded: load(&files, protocols)? };
+            Ok(Certified { files, protocols, current: Mutex::new(current) })
         };
         files.map(certified).transpose().map(Self)
     }
@@ -135,7 +152,7 @@ impl Certified {
             current.looked_at = Instant::now();
             let seen = look(&self.files);
             if seen != current.seen {
-                match load(&self.files) {
+                match load(&self.files, self.protocols) {
                     Ok(loaded) => {
                         tracing::info!(cert = %self.files.cert.display(), "certificates were renewed");
                         current.loaded = loaded;
@@ -151,8 +168,8 @@ impl Certified {
     }
 }
 
-fn load(files: &TlsFiles) -> Result<Loaded, TlsError> {
-    Ok(Loaded { acceptor: files.acceptor()?, dialer: files.dialer()? })
+fn load(files: &TlsFiles, protocols: &[&str]) -> Result<Loaded, TlsError> {
+    Ok(Loaded { acceptor: files.acceptor_of(protocols)?, dialer: files.dialer()? })
 }
 
 fn look(files: &TlsFiles) -> [Option<Seen>; 3] {

@@ -1,27 +1,14 @@
 //! `cluster certs`: an authority, and the certificates of a small cluster's nodes and clients.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
-};
 use serde_json::json;
 
 use super::parse_guid;
+use crate::authority::{AUTHORITY_DAYS, Authority, Certified, Role, write};
 use crate::failure::Failure;
 use crate::output::Screen;
-
-/// What a clock may be late by.
-const SKEW: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
-/// How long the authority vouches: as long as a cluster's machines last.
-const AUTHORITY_DAYS: u32 = 3650;
 
 /// Makes an authority, and certificates of nodes and clients that it vouches for
 #[derive(Debug, Args)]
@@ -31,7 +18,8 @@ const AUTHORITY_DAYS: u32 = 3650;
 
 DIR then has ca.crt and ca.key, and a .crt and .key of each node and client. An authority that is
 there is used; a certificate that is there is made anew, for renewal. A node needs ca.crt and its
-own two files, which it reads again when they change; a client too. ca.key stays where it is safe:
+own two files, which it reads again when they change; a client too. NODE.diego.crt and its key, with
+RSA, are for [diego], where old clients of Diego's take nothing else. ca.key stays where it is safe:
 whoever has it can be anybody. seal.key is for all nodes alike, as seal_key in [registries]: with it
 the cluster keeps the passwords of registries that recipes name.")]
 pub(crate) struct Certs {
@@ -68,113 +56,41 @@ fn parse_node(text: &str) -> Result<CertifiedNode, String> {
 
 impl Certs {
     pub(crate) fn run(&self, screen: Screen) -> Result<(), Failure> {
-        fs::create_dir_all(&self.dir).map_err(|error| failed(&self.dir, error))?;
-        let issuer = authority(&self.dir)?;
+        let authority = Authority::open(&self.dir)?;
         let told = |what: &str, path: &Path| {
             if screen.is_json() {
                 return screen.line(json!({ "kind": what, "path": path }));
             }
             screen.line(format_args!("{what:<10} {}", path.display()))
         };
-        told("authority", &self.dir.join("ca.crt"))?;
+        told("authority", &authority.file())?;
         let seal_key = self.dir.join("seal.key");
         if !seal_key.exists() {
             write(&seal_key, &server::secrets::Secrets::new_key_file(), 0o600)?;
         }
         told("seal key", &seal_key)?;
+        let certify = |name: &str, hosts: &[String], role| {
+            let (hosts, days) = (hosts.to_vec(), self.days);
+            authority.certify(Certified { name, hosts, role, days })
+        };
         for CertifiedNode { name, hosts } in &self.nodes {
             let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-            let hosts = hosts.iter().cloned().chain(local).collect();
-            let usages = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-            told("node", &self.certify(&issuer, name, hosts, &usages)?)?;
+            let hosts: Vec<_> = hosts.iter().cloned().chain(local).collect();
+            told("node", &certify(name, &hosts, Role::Node)?)?;
+            told("diego", &certify(&format!("{name}.diego"), &hosts, Role::Diego)?)?;
         }
         let operator = ["operator".to_owned()];
         let clients = if self.clients.is_empty() { &operator[..] } else { &self.clients };
         for name in clients {
-            let usages = [ExtendedKeyUsagePurpose::ClientAuth];
-            told("client", &self.certify(&issuer, name, Vec::new(), &usages)?)?;
+            told("client", &certify(name, &[], Role::Client)?)?;
         }
         Ok(())
     }
-
-    /// Writes a key and a certificate; returns the certificate's file.
-    fn certify(
-        &self,
-        issuer: &Issuer<'_, KeyPair>,
-        name: &str,
-        hosts: Vec<String>,
-        usages: &[ExtendedKeyUsagePurpose],
-    ) -> Result<PathBuf, Failure> {
-        let path = self.dir.join(format!("{name}.crt"));
-        if name == "ca" {
-            return Err(Failure::Usage(format!("{}: that is the authority", path.display())));
-        }
-        let params = CertificateParams::new(hosts).map_err(|error| failed(&path, error))?;
-        let mut params = named(params, name, self.days);
-        params.extended_key_usages = usages.to_vec();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().map_err(|error| failed(&path, error))?;
-        let certificate = params.signed_by(&key, issuer).map_err(|error| failed(&path, error))?;
-        write(&self.dir.join(format!("{name}.key")), &key.serialize_pem(), 0o600)?;
-        write(&path, &certificate.pem(), 0o644)?;
-        Ok(path)
-    }
-}
-
-/// The authority that is there, or a new one.
-fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, Failure> {
-    let (cert_path, key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
-    if cert_path.exists() || key_path.exists() {
-        let read = |path: &Path| fs::read_to_string(path).map_err(|error| failed(path, error));
-        let (cert, key) = (read(&cert_path)?, read(&key_path)?);
-        let key = KeyPair::from_pem(&key).map_err(|error| failed(&key_path, error))?;
-        return Issuer::from_ca_cert_pem(&cert, key).map_err(|error| failed(&cert_path, error));
-    }
-    let params = CertificateParams::new(Vec::new()).map_err(|error| failed(&cert_path, error))?;
-    let mut params = named(params, "Gavel", AUTHORITY_DAYS);
-    // It vouches for nodes and clients, and for no other authority.
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().map_err(|error| failed(&key_path, error))?;
-    let certificate = params.self_signed(&key).map_err(|error| failed(&cert_path, error))?;
-    write(&key_path, &key.serialize_pem(), 0o600)?;
-    write(&cert_path, &certificate.pem(), 0o644)?;
-    Ok(Issuer::new(params, key))
-}
-
-fn named(mut params: CertificateParams, name: &str, days: u32) -> CertificateParams {
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    let now = SystemTime::now();
-    params.not_before = (now - SKEW).into();
-    params.not_after = (now + DAY * days).into();
-    params
-}
-
-/// In place of what was there, whole or not at all, so that who reads it meanwhile has one or the
-/// other.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let new = path.with_added_extension("new");
-    let written = || -> std::io::Result<()> {
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file: File = File::options().write(true).create_new(true).mode(mode).open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    written().map_err(|error| failed(path, error))
-}
-
-fn failed(path: &Path, reason: impl std::fmt::Display) -> Failure {
-    Failure::Failed(format!("{}: {reason}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use api::tls::TlsFiles;
@@ -197,7 +113,7 @@ mod tests {
         certs(dir, &["alice"], &["a=10.0.0.1"]).unwrap();
         assert_eq!(fs::read(dir.join("ca.crt")).unwrap(), authority);
         assert_ne!(fs::read(dir.join("a.crt")).unwrap(), before, "it was renewed");
-        for name in ["a", "b", "operator", "alice"] {
+        for name in ["a", "a.diego", "b", "b.diego", "operator", "alice"] {
             let path = |suffix: &str| dir.join(format!("{name}.{suffix}"));
             let files = TlsFiles { ca: dir.join("ca.crt"), cert: path("crt"), key: path("key") };
             files.acceptor().unwrap();
@@ -205,7 +121,7 @@ mod tests {
             let mode = fs::metadata(path("key")).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 11);
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 15);
         server::secrets::Secrets::open(Some(&dir.join("seal.key"))).unwrap();
     }
 

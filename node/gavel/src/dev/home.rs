@@ -4,6 +4,8 @@
 //! ```text
 //! gavel-data/
 //!   lock            held while `gavel dev` runs
+//!   cfdot.env       variables for `cfdot`
+//!   diego/          an authority, and certificates of the nodes and of clients of Diego's
 //!   seal.key        with which the nodes keep passwords of registries
 //!   node-1.toml     as the node is started; written anew each time
 //!   node-1.log      of this run, and node-1.log.1 of the run before
@@ -14,10 +16,12 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use server::Config;
 
-use super::layout;
+use super::layout::{self, DIEGO_DIR};
+use crate::authority::{Authority, Certified, Role};
 use crate::failure::Failure;
 use crate::limits::{LOG_TAIL_BYTES, LOG_TAIL_LINES};
 
@@ -33,6 +37,32 @@ pub(crate) struct Home {
 pub(crate) struct Made {
     pub(crate) nodes: u16,
     pub(crate) port: u16,
+}
+
+/// How Diego's own command line, `cfdot`, reaches the cluster.
+pub(crate) struct Cfdot {
+    /// Of the variables, for a shell.
+    pub(crate) file: PathBuf,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Cfdot {
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// As `cfdot --help` names them.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 5] {
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        [
+            ("BBS_URL", self.url()),
+            ("LOCKET_API_LOCATION", format!("127.0.0.1:{}", self.port)),
+            ("CA_CERT_FILE", file("ca.crt")),
+            ("CLIENT_CERT_FILE", file("client.crt")),
+            ("CLIENT_KEY_FILE", file("client.key")),
+        ]
+    }
 }
 
 impl Home {
@@ -143,6 +173,34 @@ impl Home {
         Ok(path)
     }
 
+    /// Certificates for Diego's clients, made when there are none or they end within a week; and a
+    /// file of variables, by which `cfdot` finds the cluster.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
+    pub(crate) fn certify_diego(&self, port: u16) -> Result<Cfdot, Failure> {
+        const DAYS: u32 = 365;
+        const RENEWED_BEFORE: Duration = Duration::from_hours(24 * (365 - 7));
+        let dir = self.path.join(DIEGO_DIR);
+        let authority = Authority::open(&dir)?;
+        let certified = [
+            ("localhost", ["localhost", "127.0.0.1"].map(str::to_owned).to_vec(), Role::Diego),
+            ("client", Vec::new(), Role::Client),
+        ];
+        for (name, hosts, role) in certified {
+            let made = fs::metadata(dir.join(format!("{name}.crt"))).and_then(|it| it.modified());
+            let is_young = |made: SystemTime| made.elapsed().is_ok_and(|age| age < RENEWED_BEFORE);
+            if !made.is_ok_and(is_young) {
+                authority.certify(Certified { name, hosts, role, days: DAYS })?;
+            }
+        }
+        let cfdot = Cfdot { file: self.path.join("cfdot.env"), dir, port };
+        let lines = cfdot.variables().map(|(name, value)| format!("export {name}='{value}'\n"));
+        fs::write(&cfdot.file, lines.concat()).map_err(|error| told(&cfdot.file, &error))?;
+        Ok(cfdot)
+    }
+
     fn config_file(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.toml"))
     }
@@ -218,8 +276,15 @@ mod tests {
         let home = Home::open(dir.path()).unwrap();
         assert_eq!(home.made().unwrap(), None);
         let (host_ports, router_port) = ((1, 9), 8080);
-        let shares =
-            Shares { nodes: 3, port: 7540, router_port, host_ports, memory_mb: 1, disk_mb: 1 };
+        let shares = Shares {
+            nodes: 3,
+            port: 7540,
+            router_port,
+            bbs_port: 8889,
+            host_ports,
+            memory_mb: 1,
+            disk_mb: 1,
+        };
         for config in configs(&shares, home.path()).unwrap() {
             home.write(&config).unwrap();
             fs::create_dir_all(config.data_dir.join("raft")).unwrap();

@@ -6,13 +6,17 @@
 use std::path::Path;
 
 use server::Config;
-use server::config::{CellConfig, MemberConfig, NetworkConfig, RouterConfig};
+use server::config::{CellConfig, DiegoConfig, MemberConfig, NetworkConfig, RouterConfig};
 
 /// The port of the first node, where none is given.
 pub(crate) const PORT_DEFAULT: u16 = 7440;
 /// What apps' names are put before: every name under it is this machine (RFC 6761, 6.3), and
 /// browsers need nobody to tell them.
 const DOMAIN: &str = "localhost";
+/// The port of the first node's BBS, where none is given: Diego's.
+pub(crate) const BBS_PORT_DEFAULT: u16 = 8889;
+/// Where in the data directory the certificates of Diego's clients are.
+pub(crate) const DIEGO_DIR: &str = "diego";
 /// Clients of the first node's router at once: few enough for a usual limit of 1024 descriptors.
 const ROUTER_CONNECTIONS: u32 = 256;
 /// Subnets and ids repeat after so many ports.
@@ -32,6 +36,8 @@ pub(crate) struct Shares {
     pub(crate) port: u16,
     /// Where the first node routes HTTP.
     pub(crate) router_port: u16,
+    /// Where the first node answers Diego's clients; the others follow.
+    pub(crate) bbs_port: u16,
     /// First and last.
     pub(crate) host_ports: (u16, u16),
     /// Mebibytes, of all nodes together.
@@ -48,6 +54,10 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
     let Shares { nodes, port, host_ports: (first, last), .. } = *shares;
     if port.checked_add(nodes - 1).is_none() {
         return Err(format!("--port {port} leaves no room for {nodes} nodes below 65536"));
+    }
+    let bbs_port = shares.bbs_port;
+    if bbs_port.checked_add(nodes - 1).is_none() {
+        return Err(format!("--bbs-port {bbs_port} leaves no room for {nodes} nodes below 65536"));
     }
     let each = last.saturating_sub(first).saturating_add(1) / nodes;
     if first == 0 || first > last || each == 0 {
@@ -92,6 +102,15 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 public_port: Some(shares.router_port),
                 connections_max: ROUTER_CONNECTIONS,
             }),
+            diego: Some(DiegoConfig {
+                listen: format!("127.0.0.1:{}", shares.bbs_port + at),
+                url: None,
+                ca: Some(home.join(DIEGO_DIR).join("ca.crt")),
+                cert: Some(home.join(DIEGO_DIR).join("localhost.crt")),
+                key: Some(home.join(DIEGO_DIR).join("localhost.key")),
+                insecure: false,
+                health_listen: None,
+            }),
             preloaded: Vec::new(),
             stop_containers_on_exit: true,
         }
@@ -132,6 +151,7 @@ mod tests {
             nodes,
             port,
             router_port: 8080,
+            bbs_port: 8889,
             host_ports: (61_001, 65_534),
             memory_mb: 9000,
             disk_mb: 30_000,
@@ -210,6 +230,13 @@ mod tests {
             domain = "localhost"
             public_port = 8080
             connections_max = 256
+
+            [diego]
+            listen = "127.0.0.1:8890"
+            ca = "/data/diego/ca.crt"
+            cert = "/data/diego/localhost.crt"
+            key = "/data/diego/localhost.key"
+            insecure = false
         "#]]
         .assert_eq(&toml::to_string(&configs[1]).unwrap());
     }

@@ -13,6 +13,7 @@ mod nodes;
 mod ready;
 mod sample;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -26,8 +27,8 @@ use crate::failure::Failure;
 use crate::limits::{DEV_NODES_MAX, DEV_READY_MAX};
 use crate::output::{Screen, Style};
 use crate::units;
-use home::Home;
-use layout::{PORT_DEFAULT, Shares};
+use home::{Cfdot, Home};
+use layout::{BBS_PORT_DEFAULT, PORT_DEFAULT, Shares};
 use nodes::{Ended, Node, Nodes};
 
 /// Nodes of a cluster on one machine, where nobody says how many.
@@ -39,7 +40,7 @@ const NODES_DEFAULT: u16 = 3;
   gavel dev
   gavel dev --fresh --nodes 1
   gavel dev --data-dir /tmp/second --port 7540 --registry-port 7550 --router-port 8081 \
-      --host-ports 50001-55000")]
+      --bbs-port 8989 --host-ports 50001-55000")]
 pub(crate) struct Dev {
     /// How many nodes; 3, or as many as the data directory has
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(DEV_NODES_MAX)))]
@@ -69,6 +70,14 @@ pub(crate) struct Dev {
         value_parser = clap::value_parser!(u16).range(1..)
     )]
     router_port: u16,
+    /// The first node's port for Diego's clients, over mutual TLS; the others follow
+    #[arg(
+        long,
+        value_name = "PORT",
+        default_value_t = BBS_PORT_DEFAULT,
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    bbs_port: u16,
     /// Host ports given to containers, shared out among the nodes
     #[arg(long, value_name = "FIRST-LAST", default_value = "61001-65534", value_parser = parse_ports)]
     host_ports: (u16, u16),
@@ -103,6 +112,10 @@ impl Dev {
             check_port(config)?;
         }
         check_free(self.router_port, "the router", "--router-port")?;
+        for (port, config) in (self.bbs_port..).zip(&configs) {
+            check_free(port, &format!("{}, for Diego's clients,", config.name), "--bbs-port")?;
+        }
+        let cfdot = home.certify_diego(self.bbs_port)?;
         let registry = self.registry().await?;
         let mut nodes = start(&home, &configs)?;
         let cluster = Cluster {
@@ -110,6 +123,7 @@ impl Dev {
             configs: &configs,
             registry_port: self.registry_port,
             router_port: self.router_port,
+            cfdot,
         };
         let outcome = tokio::select! {
             outcome = cluster.run(&mut nodes, screen) => outcome,
@@ -148,6 +162,7 @@ impl Dev {
             nodes: settle("--nodes", self.nodes, nodes, NODES_DEFAULT)?,
             port: settle("--port", self.port, port, PORT_DEFAULT)?,
             router_port: self.router_port,
+            bbs_port: self.bbs_port,
             host_ports: self.host_ports,
             memory_mb: memory_mb()?,
             disk_mb: disk_mb(home)?,
@@ -183,6 +198,8 @@ struct Cluster<'a> {
     configs: &'a [Config],
     registry_port: u16,
     router_port: u16,
+    /// How Diego's own command line reaches it.
+    cfdot: Cfdot,
 }
 
 impl Cluster<'_> {
@@ -222,6 +239,7 @@ impl Cluster<'_> {
                 "endpoints": endpoints,
                 "sample": image,
                 "router": format!("http://localhost:{}", self.router_port),
+                "cfdot": self.cfdot.variables().into_iter().collect::<BTreeMap<_, _>>(),
                 "data_dir": path.to_string(),
                 "pid": std::process::id(),
             }));
@@ -242,6 +260,11 @@ impl Cluster<'_> {
         screen.line(format_args!("  endpoints  {endpoints}"))?;
         screen.line(format_args!("  sample     {image}"))?;
         screen.line(format_args!("  apps       http://APP.localhost:{}", self.router_port))?;
+        screen.line(format_args!(
+            "  diego      {}, for cfdot: . {}",
+            self.cfdot.url(),
+            self.cfdot.file.display()
+        ))?;
         screen.line(format_args!("  logs       {path}/node-*.log"))?;
         screen.line("\nIn another terminal:\n")?;
         screen.line(format_args!("  {}\n", screen.styled(Style::Bold, &push)))?;

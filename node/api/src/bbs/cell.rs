@@ -1,0 +1,38 @@
+//! Cells, as Diego's clients see them.
+
+use model::{Cell, RootfsProvider};
+
+use super::messages as bbs;
+
+/// The presence of a cell whose own face is at `url`.
+#[must_use]
+pub fn cell_presence(cell: &Cell) -> bbs::CellPresence {
+    let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    bbs::CellPresence {
+        cell_id: cell.cell_id.to_string(),
+        rep_address: cell.rep_url.clone(),
+        zone: cell.zone.to_string(),
+        capacity: Some(bbs::CellCapacity {
+            memory_mb: whole(cell.capacity.memory_mb),
+            disk_mb: whole(cell.capacity.disk_mb),
+            containers: whole(cell.capacity.containers),
+        }),
+        rootfs_providers: cell.rootfs_providers.iter().map(provider).collect(),
+        placement_tags: cell.placement_tags.clone(),
+        optional_placement_tags: cell.optional_placement_tags.clone(),
+        rep_url: cell.rep_url.clone(),
+        annotations: std::collections::BTreeMap::new(),
+    }
+}
+
+/// An arbitrary provider has no properties, a fixed set's are its stacks.
+fn provider(provider: &RootfsProvider) -> bbs::Provider {
+    match provider {
+        RootfsProvider::Arbitrary { scheme } => {
+            bbs::Provider { name: scheme.clone(), properties: Vec::new() }
+        }
+        RootfsProvider::FixedSet { scheme, stacks } => {
+            bbs::Provider { name: scheme.clone(), properties: stacks.clone() }
+        }
+    }
+}

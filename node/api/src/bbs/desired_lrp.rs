@@ -1,0 +1,289 @@
+//! Desired LRPs, and the shorter forms in which they are listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::check::{Check, CheckDefinition, HttpCheck, TcpCheck};
+use model::desired_lrp::{Sidecar, UpdateStrategy};
+use model::{DesiredLrp, DesiredLrpUpdate};
+
+use super::action::{action, action_from};
+use super::messages::{self as bbs, desired_lrp};
+use super::{Malformed, parts};
+
+/// What a client desires.
+///
+/// # Errors
+///
+/// [`Malformed`]: the model cannot say it, or it has no metric tag. What the model can say and
+/// should not is for the model to refuse.
+pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLrp, Malformed> {
+    #[expect(deprecated, reason = "old clients send them")]
+    let (start_timeout_s, legacy_download_user, metrics_guid) = (
+        i64::from(it.deprecated_start_timeout_s),
+        it.legacy_download_user.clone(),
+        it.metrics_guid.clone(),
+    );
+    let update_strategy = match it.update_strategy.try_into() {
+        Ok(desired_lrp::UpdateStrategy::Rolling) => UpdateStrategy::Rolling,
+        Ok(desired_lrp::UpdateStrategy::Recreate) => UpdateStrategy::Recreate,
+        Err(_) => return Err(Malformed::field("update_strategy")),
+    };
+    // An empty map and an absent one are the same on the wire; Diego takes it for an absent one.
+    let lacks_tags = it.metric_tags.is_empty();
+    let lrp = DesiredLrp {
+        process_guid: it.process_guid.into(),
+        domain: it.domain.into(),
+        log_guid: it.log_guid,
+        log_source: it.log_source,
+        rootfs: it.root_fs,
+        rootfs_digest: None,
+        instances: it.instances,
+        memory_mb: it.memory_mb,
+        disk_mb: it.disk_mb,
+        max_pids: it.max_pids,
+        cpu_weight: it.cpu_weight,
+        env: parts::env_from(it.environment_variables),
+        action: action_from("action", it.action)?,
+        ports: ports_from(&it.ports)?,
+        routes: it.routes.map(routes_from).transpose()?.unwrap_or_default(),
+        annotation: it.annotation,
+        placement_tags: it.placement_tags,
+        setup: action_from("setup", it.setup)?,
+        monitor: action_from("monitor", it.monitor)?,
+        check_definition: it.check_definition.map(checks_from),
+        start_timeout_ms: match it.start_timeout_ms {
+            0 => start_timeout_s * 1000,
+            timeout_ms => timeout_ms,
+        },
+        privileged: it.privileged,
+        egress_rules: parts::egress_rules_from(it.egress_rules),
+        cached_dependencies: parts::dependencies_from(it.cached_dependencies),
+        image_layers: parts::layers_from(it.image_layers),
+        legacy_download_user,
+        trusted_system_certificates_path: it.trusted_system_certificates_path,
+        volume_mounts: parts::mounts_from(it.volume_mounts),
+        volume_mounted_files: parts::files_from(it.volume_mounted_files),
+        network: parts::network_from(it.network),
+        certificate_properties: parts::certificate_from(it.certificate_properties),
+        image_username: it.image_username,
+        image_password: it.image_password,
+        sidecars: it.sidecars.into_iter().map(sidecar_from).collect::<Result<_, _>>()?,
+        log_rate_limit: parts::log_rate_from(it.log_rate_limit),
+        metrics_guid,
+        metric_tags: parts::metric_tags_from(it.metric_tags),
+        update_strategy,
+        trace_id: trace_id.to_owned(),
+        ..DesiredLrp::default()
+    };
+    if lacks_tags {
+        let others = lrp.complaint().map(|complaint| format!("{complaint}, ")).unwrap_or_default();
+        return Err(Malformed(others + &Malformed::field("metric_tags").0));
+    }
+    Ok(lrp)
+}
+
+/// Without the password of its registry, which is shown to nobody.
+#[must_use]
+pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
+    let update_strategy = match it.update_strategy {
+        UpdateStrategy::Rolling => desired_lrp::UpdateStrategy::Rolling,
+        UpdateStrategy::Recreate => desired_lrp::UpdateStrategy::Recreate,
+    };
+    let mut metrics_guid = it.metrics_guid.clone();
+    let mut metric_tags = parts::metric_tags(&it.metric_tags);
+    parts::mirror(&mut metrics_guid, &mut metric_tags);
+    #[expect(deprecated, reason = "old clients read what they sent")]
+    bbs::DesiredLrp {
+        process_guid: it.process_guid.to_string(),
+        domain: it.domain.to_string(),
+        root_fs: it.rootfs.clone(),
+        instances: it.instances,
+        environment_variables: parts::env(&it.env),
+        setup: it.setup.as_ref().map(action),
+        action: it.action.as_ref().map(action),
+        start_timeout_ms: it.start_timeout_ms,
+        deprecated_start_timeout_s: 0,
+        monitor: it.monitor.as_ref().map(action),
+        disk_mb: it.disk_mb,
+        memory_mb: it.memory_mb,
+        cpu_weight: it.cpu_weight,
+        privileged: it.privileged,
+        ports: ports(it),
+        routes: routes(it),
+        log_source: it.log_source.clone(),
+        log_guid: it.log_guid.clone(),
+        metrics_guid,
+        annotation: it.annotation.clone(),
+        egress_rules: parts::egress_rules(&it.egress_rules),
+        modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
+        cached_dependencies: parts::dependencies(&it.cached_dependencies),
+        legacy_download_user: it.legacy_download_user.clone(),
+        trusted_system_certificates_path: it.trusted_system_certificates_path.clone(),
+        volume_mounts: parts::mounts(&it.volume_mounts),
+        network: parts::network(it.network.as_ref()),
+        placement_tags: it.placement_tags.clone(),
+        max_pids: it.max_pids,
+        certificate_properties: parts::certificate(it.certificate_properties.as_ref()),
+        image_username: it.image_username.clone(),
+        image_password: String::new(),
+        check_definition: it.check_definition.as_ref().map(checks),
+        image_layers: parts::layers(&it.image_layers),
+        metric_tags,
+        sidecars: it.sidecars.iter().map(sidecar).collect(),
+        log_rate_limit: parts::log_rate(it.log_rate_limit),
+        volume_mounted_files: parts::files(&it.volume_mounted_files),
+        update_strategy: update_strategy.into(),
+    }
+}
+
+/// What is needed to place its instances (lifecycle.md section 2.1).
+#[must_use]
+pub fn scheduling_info(it: &DesiredLrp) -> bbs::DesiredLrpSchedulingInfo {
+    bbs::DesiredLrpSchedulingInfo {
+        desired_lrp_key: Some(bbs::DesiredLrpKey {
+            process_guid: it.process_guid.to_string(),
+            domain: it.domain.to_string(),
+            log_guid: it.log_guid.clone(),
+        }),
+        annotation: it.annotation.clone(),
+        instances: it.instances,
+        desired_lrp_resource: Some(bbs::DesiredLrpResource {
+            memory_mb: it.memory_mb,
+            disk_mb: it.disk_mb,
+            root_fs: it.rootfs.clone(),
+            max_pids: it.max_pids,
+        }),
+        routes: Some(routes(it).unwrap_or_default()),
+        modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
+        volume_placement: Some(bbs::VolumePlacement {
+            driver_names: it.volume_mounts.iter().map(|mount| mount.driver.clone()).collect(),
+        }),
+        placement_tags: it.placement_tags.clone(),
+    }
+}
+
+/// What a router needs (lifecycle.md section 2.1).
+#[must_use]
+pub fn routing_info(it: &DesiredLrp) -> bbs::DesiredLrp {
+    bbs::DesiredLrp {
+        process_guid: it.process_guid.to_string(),
+        domain: it.domain.to_string(),
+        log_guid: it.log_guid.clone(),
+        instances: it.instances,
+        routes: routes(it),
+        modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
+        metric_tags: parts::metric_tags(&it.metric_tags),
+        ..bbs::DesiredLrp::default()
+    }
+}
+
+/// A change of a desired LRP. An empty map of metric tags is an absent one on the wire, and
+/// changes nothing.
+///
+/// # Errors
+///
+/// [`Malformed`]: a route is not text.
+pub fn update_from(
+    it: bbs::DesiredLrpUpdate,
+    trace_id: &str,
+) -> Result<DesiredLrpUpdate, Malformed> {
+    let metric_tags = parts::metric_tags_from(it.metric_tags);
+    Ok(DesiredLrpUpdate {
+        instances: it.instances,
+        routes: it.routes.map(routes_from).transpose()?,
+        annotation: it.annotation,
+        metric_tags: (!metric_tags.is_empty()).then_some(metric_tags),
+        image_username: it.image_username,
+        image_password: it.image_password,
+        trace_id: trace_id.to_owned(),
+    })
+}
+
+fn ports_from(ports: &[u32]) -> Result<Vec<u16>, Malformed> {
+    let port = |port: &u32| u16::try_from(*port).map_err(|_| Malformed::field("ports"));
+    ports.iter().map(port).collect()
+}
+
+/// Each once, in the order in which they were desired.
+fn ports(it: &DesiredLrp) -> Vec<u32> {
+    let mut seen = BTreeSet::new();
+    it.ports.iter().filter(|port| seen.insert(**port)).map(|port| u32::from(*port)).collect()
+}
+
+/// Their bytes are JSON, and the model keeps text.
+fn routes_from(routes: bbs::ProtoRoutes) -> Result<BTreeMap<String, String>, Malformed> {
+    let text = |(router, bytes): (String, Vec<u8>)| {
+        let text = String::from_utf8(bytes).map_err(|_| Malformed::field("routes"))?;
+        Ok((router, text))
+    };
+    routes.routes.into_iter().map(text).collect()
+}
+
+fn routes(it: &DesiredLrp) -> Option<bbs::ProtoRoutes> {
+    if it.routes.is_empty() {
+        return None;
+    }
+    let route = |(router, text): (&String, &String)| (router.clone(), text.clone().into_bytes());
+    Some(bbs::ProtoRoutes { routes: it.routes.iter().map(route).collect() })
+}
+
+fn sidecar_from(it: bbs::Sidecar) -> Result<Sidecar, Malformed> {
+    let action = action_from("action", it.action).map_err(|error| error.within("sidecars"))?;
+    Ok(Sidecar { action, disk_mb: it.disk_mb, memory_mb: it.memory_mb })
+}
+
+fn sidecar(it: &Sidecar) -> bbs::Sidecar {
+    bbs::Sidecar {
+        action: it.action.as_ref().map(action),
+        disk_mb: it.disk_mb,
+        memory_mb: it.memory_mb,
+    }
+}
+
+fn checks_from(it: bbs::CheckDefinition) -> CheckDefinition {
+    CheckDefinition {
+        checks: it.checks.into_iter().map(check_from).collect(),
+        log_source: it.log_source,
+        readiness_checks: it.readiness_checks.into_iter().map(check_from).collect(),
+    }
+}
+
+fn check_from(it: bbs::Check) -> Check {
+    Check {
+        tcp_check: it.tcp_check.map(|check| TcpCheck {
+            port: check.port,
+            connect_timeout_ms: check.connect_timeout_ms,
+            interval_ms: check.interval_ms,
+        }),
+        http_check: it.http_check.map(|check| HttpCheck {
+            port: check.port,
+            request_timeout_ms: check.request_timeout_ms,
+            path: check.path,
+            interval_ms: check.interval_ms,
+        }),
+    }
+}
+
+fn checks(it: &CheckDefinition) -> bbs::CheckDefinition {
+    bbs::CheckDefinition {
+        checks: it.checks.iter().map(check).collect(),
+        log_source: it.log_source.clone(),
+        readiness_checks: it.readiness_checks.iter().map(check).collect(),
+    }
+}
+
+fn check(it: &Check) -> bbs::Check {
+    bbs::Check {
+        tcp_check: it.tcp_check.map(|check| bbs::TcpCheck {
+            port: check.port,
+            connect_timeout_ms: check.connect_timeout_ms,
+            interval_ms: check.interval_ms,
+        }),
+        http_check: it.http_check.as_ref().map(|check| bbs::HttpCheck {
+            port: check.port,
+            request_timeout_ms: check.request_timeout_ms,
+            path: check.path.clone(),
+            interval_ms: check.interval_ms,
+        }),
+    }
+}

@@ -1,0 +1,101 @@
+//! What a cell of Diego's asks, container by container, when it is emptied (lifecycle.md section
+//! 4.2).
+//!
+//! Here the leader has moved everything when the cell's evacuation was agreed (`gavel evacuate`),
+//! so most of it reads what became of an instance: the answer that counts is whether its container
+//! is still needed.
+
+use api::bbs::error::{Malformed, not_found};
+use api::bbs::messages as bbs;
+use model::{ActualLrpId, Command, Presence, Refusal};
+
+use super::Call;
+use super::actual_lrps::{instance, is_replaced, key, net_info, row_of};
+
+type Evacuated = Result<bbs::EvacuationResponse, bbs::Error>;
+
+fn keep(keep_container: bool) -> bbs::EvacuationResponse {
+    bbs::EvacuationResponse { error: None, keep_container }
+}
+
+/// Not what it was claimed for: another one will be.
+pub(super) async fn claimed(
+    call: Call,
+    request: bbs::EvacuateClaimedActualLrpRequest,
+) -> Evacuated {
+    let (key, instance) =
+        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    end(&call, Command::RemoveLrp { key, instance }).await
+}
+
+pub(super) async fn crashed(
+    call: Call,
+    request: bbs::EvacuateCrashedActualLrpRequest,
+) -> Evacuated {
+    let (key, instance) =
+        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    let reason = request.error_message;
+    if reason.is_empty() {
+        return Err(Malformed::field("error_message").into());
+    }
+    let state = call.read().await?;
+    let row = row_of(&state, &key, &instance).ok_or_else(not_found)?;
+    let command = match row.presence {
+        Presence::Ordinary | Presence::Suspect => Command::CrashLrp { key, instance, reason },
+        Presence::Evacuating => Command::RemoveLrp { key, instance },
+    };
+    end(&call, command).await
+}
+
+pub(super) async fn stopped(
+    call: Call,
+    request: bbs::EvacuateStoppedActualLrpRequest,
+) -> Evacuated {
+    let (key, instance) =
+        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    end(&call, Command::RemoveLrp { key, instance }).await
+}
+
+/// Its container is kept until its replacement runs, or is given up.
+pub(super) async fn running(
+    call: Call,
+    request: bbs::EvacuateRunningActualLrpRequest,
+) -> Evacuated {
+    let (key, instance) =
+        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    net_info(request.actual_lrp_net_info)?;
+    let state = call.read().await?;
+    let Some(row) = row_of(&state, &key, &instance) else { return Ok(keep(false)) };
+    match row.presence {
+        // Not moved yet, or it must not run twice and waits for its turn.
+        Presence::Ordinary | Presence::Suspect => Ok(keep(true)),
+        Presence::Evacuating if is_replaced(&state, &key) => {
+            end(&call, Command::RemoveLrp { key, instance }).await
+        }
+        Presence::Evacuating => Ok(keep(true)),
+    }
+}
+
+pub(super) async fn remove(
+    call: Call,
+    request: bbs::RemoveEvacuatingActualLrpRequest,
+) -> Result<bbs::RemoveEvacuatingActualLrpResponse, bbs::Error> {
+    let (key, instance) =
+        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    let state = call.read().await?;
+    let (process_guid, index) = (key.process_guid.clone(), key.index);
+    let id = ActualLrpId { process_guid, index, presence: Presence::Evacuating };
+    let copy = state.actual_lrp(&id).ok_or_else(not_found)?;
+    if copy.instance() != Some(&instance) {
+        let state = format!("EVACUATING, not {}", instance.instance_guid);
+        let ActualLrpId { process_guid, index, .. } = id;
+        return Err(Refusal::ActualLrpCannotBeRemoved { process_guid, index, state }.into());
+    }
+    call.change(Command::RemoveLrp { key, instance }).await?;
+    Ok(bbs::RemoveEvacuatingActualLrpResponse { error: None })
+}
+
+async fn end(call: &Call, command: Command) -> Evacuated {
+    call.change(command).await?;
+    Ok(keep(false))
+}

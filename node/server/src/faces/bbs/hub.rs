@@ -1,0 +1,136 @@
+//! Tells all subscribers of this node what has changed, written once for all of them.
+//!
+//! It follows this node's own copy of the records, so a stream goes on whoever leads. Who does not
+//! keep up is cut off: nobody waits for a subscriber.
+
+use std::sync::{Arc, Mutex};
+
+use api::bbs::event::{self, About, Told};
+use axum::body::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use model::{Event, ProcessGuid};
+use openraft_rt_tokio::TokioRuntime;
+use replica::events::{Events, Indexed};
+use replica::status::Watcher;
+use tokio::sync::broadcast::{self, Receiver, Sender};
+
+use crate::limits::{HUB_EVENTS_AT_ONCE_MAX, SUBSCRIBER_EVENTS_MAX};
+use crate::world::NodeAgent;
+
+/// Which changes a stream is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Desired LRPs and instances.
+    Instances,
+    /// Desired LRPs and instances in groups: the old form.
+    Groups,
+    Tasks,
+}
+
+impl Stream {
+    const ALL: [Self; 3] = [Self::Instances, Self::Groups, Self::Tasks];
+}
+
+/// An event as it is sent, but for its number, which each stream counts for itself.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) about: About,
+    /// The lines `event` and `data`, and the empty one.
+    pub(super) text: Bytes,
+}
+
+/// Clones are handles of the same hub.
+#[derive(Clone, Debug)]
+pub(crate) struct Hub(Arc<Mutex<[Sender<Arc<Frame>>; 3]>>);
+
+impl Hub {
+    /// Begins to follow; until the replica stops.
+    pub(super) fn follow(agent: NodeAgent) -> Self {
+        let hub = Self(Arc::new(Mutex::new(channels())));
+        // From here on: a client that has subscribed is told what comes after that.
+        let watcher = agent.replica().watch();
+        let known = agent.read_stale().applied;
+        tokio::spawn(run(hub.clone(), agent, watcher, known));
+        hub
+    }
+
+    /// All that changes from now on.
+    pub(super) fn subscribe(&self, stream: Stream) -> Receiver<Arc<Frame>> {
+        self.senders()[stream as usize].subscribe()
+    }
+
+    fn senders(&self) -> [Sender<Arc<Frame>>; 3] {
+        self.0.lock().expect("no holder of the lock panics").clone()
+    }
+
+    /// Ends every stream: what should come next is not known.
+    fn cut_off(&self) {
+        *self.0.lock().expect("no holder of the lock panics") = channels();
+    }
+}
+
+fn channels() -> [Sender<Arc<Frame>>; 3] {
+    std::array::from_fn(|_| broadcast::channel(SUBSCRIBER_EVENTS_MAX).0)
+}
+
+async fn run(
+    hub: Hub,
+    agent: NodeAgent,
+    mut watcher: Watcher<TokioRuntime>,
+    mut known: Option<u64>,
+) {
+    loop {
+        match agent.replica().events_after(known, HUB_EVENTS_AT_ONCE_MAX) {
+            Events::All { events, through } => {
+                if !events.is_empty() {
+                    tell(&hub, &agent, events);
+                }
+                if through != known {
+                    known = through;
+                    continue;
+                }
+            }
+            Events::Missed => {
+                hub.cut_off();
+                known = agent.read_stale().applied;
+                continue;
+            }
+        }
+        if watcher.changed().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Entry by entry. Nothing is written for streams that nobody reads.
+fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
+    let senders = hub.senders();
+    let is_read = |stream: Stream| senders[stream as usize].receiver_count() > 0;
+    if !Stream::ALL.iter().any(|stream| is_read(*stream)) {
+        return;
+    }
+    let state = agent.read_stale().state;
+    let desired = |guid: &ProcessGuid| state.desired_lrp(guid).cloned();
+    for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
+        let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
+        for event in event::in_order(&entry) {
+            for stream in Stream::ALL.into_iter().filter(|stream| is_read(*stream)) {
+                let told = match stream {
+                    Stream::Instances => event::of_instances(event, &desired),
+                    Stream::Groups => event::of_groups(event, &desired),
+                    Stream::Tasks => event::of_tasks(event).into_iter().collect(),
+                };
+                for told in told {
+                    // An error is that nobody reads it any more.
+                    let _ = senders[stream as usize].send(Arc::new(frame(told)));
+                }
+            }
+        }
+    }
+}
+
+fn frame(Told { name, message, about }: Told) -> Frame {
+    let text = format!("event: {name}\ndata: {}\n\n", STANDARD.encode(message));
+    Frame { about, text: text.into() }
+}
