@@ -21,7 +21,7 @@ mod task;
 mod tests;
 
 pub use actual_lrp::{actual_lrp, groups};
-pub use cell::cell_presence;
+pub use cell::{cell_presence, cell_presence_json};
 pub use desired_lrp::{desired_lrp, desired_lrp_from, routing_info, scheduling_info, update_from};
 pub use error::Malformed;
 pub use task::{definition_from, task};

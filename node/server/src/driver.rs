@@ -23,7 +23,8 @@ use crate::containers::{LinuxContainers, mounts};
 use crate::door::Door;
 use crate::egress;
 use crate::faces::bbs::{self, BbsFace};
-use crate::faces::{dns, routing};
+use crate::faces::locket::{self, LocketFace};
+use crate::faces::{dns, rep, routing};
 use crate::listener;
 use crate::neighbours::{self, Neighbourhood};
 use crate::peers::TcpPeers;
@@ -154,7 +155,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
         router
     });
     let diego = diego.map(|(listener, security)| {
-        let routes = BbsFace::new(agent.clone()).routes();
+        let routes = BbsFace::new(agent.clone())
+            .routes()
+            .merge(rep::routes(agent.clone()))
+            .route_service(locket::PATH, LocketFace::service(agent.clone()));
         tokio::spawn(bbs::listener::serve(listener, security, routes))
     });
     let initialising = tokio::spawn(initialise(agent.clone()));

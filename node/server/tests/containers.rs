@@ -57,6 +57,7 @@ impl Cell {
                 cgroup: format!("gavel-server-test-{pid}/{number}"),
                 ..CellConfig::default()
             },
+            diego: None,
             registries: RegistriesConfig::default(),
             planning: PlanningConfig::default(),
             tls: TlsConfig::default(),

@@ -2,6 +2,8 @@
 
 use model::{Cell, RootfsProvider};
 
+use serde_json::{Value, json};
+
 use super::messages as bbs;
 
 /// The presence of a cell whose own face is at `url`.
@@ -35,4 +37,32 @@ fn provider(provider: &RootfsProvider) -> bbs::Provider {
             bbs::Provider { name: scheme.clone(), properties: stacks.clone() }
         }
     }
+}
+
+/// The same in JSON (bbs-wire.md section 5), where Locket keeps it.
+#[must_use]
+pub fn cell_presence_json(cell: &Cell) -> Value {
+    let providers = cell.rootfs_providers.iter().map(|it| match it {
+        RootfsProvider::Arbitrary { scheme } => json!({"name": scheme}),
+        RootfsProvider::FixedSet { scheme, stacks } => {
+            json!({"name": scheme, "properties": stacks})
+        }
+    });
+    let mut value = json!({
+        "cell_id": cell.cell_id,
+        "rep_address": cell.rep_url,
+        "zone": cell.zone,
+        "capacity": cell.capacity,
+        "rootfs_provider_list": providers.collect::<Vec<_>>(),
+        "rep_url": cell.rep_url,
+        "annotations": {},
+    });
+    let tags = [
+        ("placement_tags", &cell.placement_tags),
+        ("optional_placement_tags", &cell.optional_placement_tags),
+    ];
+    for (name, tags) in tags.into_iter().filter(|(_, tags)| !tags.is_empty()) {
+        value[name] = json!(tags);
+    }
+    value
 }
