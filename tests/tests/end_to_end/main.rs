@@ -1,6 +1,7 @@
 //! Clusters of real processes, each on a machine of its own.
 
 mod bad_input;
+mod diego;
 mod disks;
 mod images;
 mod losses;

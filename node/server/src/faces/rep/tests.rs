@@ -66,7 +66,8 @@ fn a_cells_state_reads_as_diegos() {
           "cell_id": "cell-1",
           "cell_index": 1,
           "rep_url": "https://10.0.0.1:8889"
-        }"#]].assert_eq(
+        }"#]]
+    .assert_eq(
         &serde_json::to_string_pretty(&cell_state(&cell, &load, Vec::new(), Vec::new())).unwrap(),
     );
 }

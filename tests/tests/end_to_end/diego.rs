@@ -1,0 +1,329 @@
+//! Diego's own API, as its clients speak it: bytes over mutual TLS, against what `golden/bbs.txt`
+//! says, and streams of events.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tests::cluster::Cluster;
+use tests::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The first node's port for Diego's clients; the others follow.
+const PORT: u16 = 8889;
+
+/// A client of Diego's on the cluster's machine, with a certificate.
+struct Client<'a> {
+    cluster: &'a Cluster,
+}
+
+impl Client<'_> {
+    /// A curl with TLS 1.2 and an RSA suite only, as old clients have it.
+    fn curl(&self) -> Command {
+        let file = |name: &str| self.cluster.data_dir().join("diego").join(name);
+        let mut curl = self.cluster.host().command("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "20"]);
+        curl.args(["--tlsv1.2", "--tls-max", "1.2", "--ciphers", "ECDHE-RSA-AES128-GCM-SHA256"]);
+        curl.arg("--cacert").arg(file("ca.crt"));
+        curl.arg("--cert").arg(file("client.crt")).arg("--key").arg(file("client.key"));
+        curl
+    }
+
+    /// The status and the body of an answer.
+    fn ask(&self, request: &Request, body: &[u8]) -> (u16, Vec<u8>) {
+        let (sent, heard) = (self.file("request"), self.file("answer"));
+        fs::write(&sent, body).expect("the directory is ours");
+        fs::write(&heard, []).expect("the directory is ours");
+        let url = format!("https://127.0.0.1:{}{}", PORT + request.node - 1, request.path);
+        let mut curl = self.curl();
+        curl.args(["--request", &request.method, "--write-out", "%{http_code}", &url]);
+        curl.arg("--output").arg(&heard);
+        curl.arg("--data-binary").arg(format!("@{}", sent.display()));
+        let Output { status, stdout, stderr } = curl.output().expect("nsenter starts");
+        assert!(status.success(), "{url}: {}", String::from_utf8_lossy(&stderr));
+        let code = String::from_utf8_lossy(&stdout).parse().expect("a status");
+        (code, fs::read(&heard).expect("curl wrote it"))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.cluster.host().dir().join(name)
+    }
+
+    /// Begins to read a stream of events of the second node.
+    fn subscribe(&self, name: &str, method: &str, path: &str) -> Subscriber {
+        let heard = self.file(&format!("events.{name}"));
+        let out = fs::File::create(&heard).expect("the directory is ours");
+        let mut curl = self.curl();
+        let head = self.file(&format!("head.{name}"));
+        curl.args(["--no-buffer", "--max-time", "600", "--request", method, "--dump-header"]);
+        curl.arg(&head);
+        curl.arg(format!("https://127.0.0.1:{}{path}", PORT + 1));
+        let child = curl.stdout(out).stderr(Stdio::null()).spawn().expect("nsenter starts");
+        let subscriber = Subscriber { child, heard, read: 0 };
+        eventually("a stream begins", PATIENCE, || {
+            let head = fs::read_to_string(&head).unwrap_or_default().to_lowercase();
+            let is_stream = head.contains("content-type: text/event-stream; charset=utf-8");
+            if is_stream { Ok(()) } else { Err(head) }
+        });
+        subscriber
+    }
+}
+
+/// A stream that a client reads.
+struct Subscriber {
+    child: Child,
+    heard: PathBuf,
+    /// Events that were looked at.
+    read: usize,
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        // It ends with the machine at the latest.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Subscriber {
+    fn text(&self) -> String {
+        fs::read_to_string(&self.heard).unwrap_or_default()
+    }
+
+    /// All events so far, by name, each with its message. Their numbers count from 0.
+    fn events(&self) -> Vec<(String, Vec<u8>)> {
+        let text = self.text();
+        let whole = text.rsplit_once("\n\n").map_or("", |(whole, _)| whole);
+        let blocks = whole.split("\n\n").filter(|block| !block.is_empty());
+        let event = |(number, block): (usize, &str)| {
+            let mut lines = block.lines();
+            let mut line = |name: &str| {
+                let line = lines.next().unwrap_or_default();
+                line.strip_prefix(name)
+                    .unwrap_or_else(|| panic!("{line:?} is not {name}"))
+                    .to_owned()
+            };
+            assert_eq!(line("id: "), number.to_string());
+            (line("event: "), base64(&line("data: ")))
+        };
+        blocks.enumerate().map(event).collect()
+    }
+}
+
+/// RFC 4648 section 4.
+fn base64(text: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits: Vec<usize> = text
+        .trim_end_matches('=')
+        .bytes()
+        .map(|byte| ALPHABET.iter().position(|it| *it == byte).expect("base64"))
+        .collect();
+    let bits = |chunk: &[usize]| chunk.iter().fold(0, |bits, digit| bits << 6 | digit);
+    let bytes = |chunk: &[usize]| {
+        let count = chunk.len() * 6 / 8;
+        let bits = bits(chunk) >> (chunk.len() * 6 % 8);
+        (0..count).rev().map(move |at| u8::try_from(bits >> (8 * at) & 0xff).expect("a byte"))
+    };
+    digits.chunks(4).flat_map(bytes).collect()
+}
+
+/// A step of the contract.
+#[derive(Debug)]
+struct Step {
+    line: usize,
+    what: What,
+    sent: Vec<Part>,
+    heard: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum What {
+    Ask(Request),
+    Event { stream: String, name: String },
+}
+
+#[derive(Debug)]
+struct Request {
+    /// Whether it is asked again until the answer fits.
+    until: bool,
+    method: String,
+    /// From 1.
+    node: u16,
+    path: String,
+    status: u16,
+}
+
+/// A part of a message.
+#[derive(Clone, Debug)]
+enum Part {
+    Byte(u8),
+    /// So many bytes that are not looked at.
+    Any(usize),
+    /// As many as there are until what follows fits.
+    Rest,
+    /// So many bytes, or as many as there are, that have a name from then on.
+    Named(String, Option<usize>),
+    /// The bytes of that name.
+    Again(String),
+}
+
+type Names = BTreeMap<String, Vec<u8>>;
+
+fn steps(text: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            [">", parts @ ..] => {
+                steps.last_mut().expect("a step").sent.extend(parts.iter().map(|it| part(it)));
+            }
+            ["<", parts @ ..] => {
+                steps.last_mut().expect("a step").heard.extend(parts.iter().map(|it| part(it)));
+            }
+            ["EVENT", stream, name] => {
+                let (stream, name) = ((*stream).to_owned(), (*name).to_owned());
+                steps.push(step(number, What::Event { stream, name }));
+            }
+            words => {
+                let until = words[0] == "UNTIL";
+                let words = if until { &words[1..] } else { words };
+                let status = words.get(3).map_or(200, |status| status.parse().expect("a status"));
+                steps.push(step(
+                    number,
+                    What::Ask(Request {
+                        until,
+                        method: words[0].to_owned(),
+                        node: words[1].parse().expect("a node's number"),
+                        path: words[2].to_owned(),
+                        status,
+                    }),
+                ));
+            }
+        }
+    }
+    steps
+}
+
+fn step(line: usize, what: What) -> Step {
+    Step { line, what, sent: Vec::new(), heard: Vec::new() }
+}
+
+fn part(word: &str) -> Part {
+    let Some(inner) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) else {
+        return Part::Byte(u8::from_str_radix(word, 16).unwrap_or_else(|_| panic!("{word:?}")));
+    };
+    match inner.split_once(':') {
+        Some((name, "*")) => Part::Named(name.to_owned(), None),
+        Some((name, count)) => Part::Named(name.to_owned(), Some(count.parse().expect("a count"))),
+        None if inner == "*" => Part::Rest,
+        None => match inner.parse() {
+            Ok(count) => Part::Any(count),
+            Err(_) => Part::Again(inner.to_owned()),
+        },
+    }
+}
+
+/// What is said, with the names put in.
+fn written(parts: &[Part], names: &Names) -> Vec<u8> {
+    let bytes = |part: &Part| match part {
+        Part::Byte(byte) => vec![*byte],
+        Part::Again(name) => {
+            names.get(name).unwrap_or_else(|| panic!("{name} has no bytes")).clone()
+        }
+        Part::Any(_) | Part::Rest | Part::Named(..) => panic!("{part:?} in a request"),
+    };
+    parts.iter().flat_map(bytes).collect()
+}
+
+/// Whether what is heard is what should be; the names that it has given then.
+fn fits(parts: &[Part], bytes: &[u8], names: &Names) -> Option<Names> {
+    let Some((part, rest)) = parts.split_first() else {
+        return bytes.is_empty().then(|| names.clone());
+    };
+    match part {
+        Part::Byte(byte) => fits(rest, bytes.strip_prefix(&[*byte])?, names),
+        Part::Any(count) => fits(rest, bytes.get(*count..)?, names),
+        Part::Rest => (0..=bytes.len()).find_map(|skipped| fits(rest, &bytes[skipped..], names)),
+        Part::Again(name) => {
+            let known = names.get(name).unwrap_or_else(|| panic!("{name} has no bytes"));
+            fits(rest, bytes.strip_prefix(known.as_slice())?, names)
+        }
+        Part::Named(name, count) => {
+            let counts = count.map_or(0..=bytes.len(), |count| count..=count);
+            counts.into_iter().find_map(|count| {
+                let mut names = names.clone();
+                names.insert(name.clone(), bytes.get(..count)?.to_vec());
+                fits(rest, &bytes[count..], &names)
+            })
+        }
+    }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let hex = bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x} ");
+        text
+    });
+    format!("{hex}\n{}", String::from_utf8_lossy(bytes))
+}
+
+#[test]
+fn clients_of_diegos_are_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    let client = Client { cluster: &cluster };
+    let mut streams = BTreeMap::from([
+        ("instances", client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1")),
+        ("groups", client.subscribe("groups", "GET", "/v1/events.r1")),
+        ("tasks", client.subscribe("tasks", "POST", "/v1/events/tasks.r1")),
+    ]);
+    let mut names = Names::new();
+    let mut paths = std::collections::BTreeSet::new();
+    for Step { line, what, sent, heard } in steps(include_str!("../../golden/bbs.txt")) {
+        match what {
+            What::Ask(request) => {
+                paths.insert(request.path.clone());
+                let body = written(&sent, &names);
+                let ask = || {
+                    let (status, answer) = client.ask(&request, &body);
+                    let told =
+                        || format!("line {line}: {}: {status}\n{}", request.path, shown(&answer));
+                    if status != request.status {
+                        return Err(told());
+                    }
+                    if status != 200 {
+                        return Ok(Names::new());
+                    }
+                    fits(&heard, &answer, &names).ok_or_else(told)
+                };
+                let named = if request.until {
+                    eventually("the answer fits", PATIENCE, ask)
+                } else {
+                    ask().unwrap_or_else(|told| panic!("{told}"))
+                };
+                names.extend(named);
+            }
+            What::Event { stream, name } => {
+                let stream = streams.get_mut(stream.as_str()).expect("a stream");
+                let (at, named) = eventually(&format!("line {line}: {name}"), PATIENCE, || {
+                    let events = stream.events();
+                    let mut next = events.iter().enumerate().skip(stream.read);
+                    let found = next.find_map(|(at, (of, message))| {
+                        Some((at, fits(&heard, message, &names)?)).filter(|_| *of == name)
+                    });
+                    found.ok_or_else(|| {
+                        let unread = events.iter().skip(stream.read);
+                        unread.map(|(of, message)| format!("{of}\n{}\n", shown(message))).collect()
+                    })
+                });
+                stream.read = at + 1;
+                names.extend(named);
+            }
+        }
+    }
+    assert!(paths.len() > 40, "the contract has {} routes", paths.len());
+}
