@@ -200,7 +200,7 @@ impl<W: World> CellLoop<W> {
                 begun.tasks_started.remove(guid);
             }
         }
-        tracing::info!(container = %handle, "making");
+        tracing::info!(container = %handle, trace_id = work.trace_id(), "making");
         let this = self.clone();
         drop(W::Runtime::spawn(async move {
             let result = this.agent.world().containers().create(&handle, &work).await;
@@ -212,7 +212,8 @@ impl<W: World> CellLoop<W> {
                 }
             }
             if let Err(failure) = result {
-                tracing::warn!(container = %handle, reason = failure.reason, "not made");
+                let (reason, trace_id) = (failure.reason, work.trace_id());
+                tracing::warn!(container = %handle, reason, trace_id, "not made");
             }
             this.reconcile();
         }));

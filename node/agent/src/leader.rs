@@ -88,6 +88,26 @@ struct Turns<'a, W: World> {
     next_due: Option<Millis>,
 }
 
+/// Tells the log where that went whose client follows it by a trace id.
+fn tell_placements(state: &State, proposal: &Proposal, outcome: &Outcome) {
+    for (command, result) in proposal.commands.iter().zip(&outcome.0) {
+        if !matches!(result, Ok(true)) {
+            continue;
+        }
+        if let Command::PlaceLrp { process_guid, index, cell_id } = command {
+            let trace_id = state.desired_lrp(process_guid).map_or("", |lrp| &lrp.trace_id);
+            if !trace_id.is_empty() {
+                tracing::info!(%process_guid, index, %cell_id, trace_id, "placed");
+            }
+        } else if let Command::PlaceTask { task_guid, cell_id } = command {
+            let trace_id = state.task(task_guid).map_or("", |task| &task.definition.trace_id);
+            if !trace_id.is_empty() {
+                tracing::info!(%task_guid, %cell_id, trace_id, "placed");
+            }
+        }
+    }
+}
+
 impl<W: World> Turns<'_, W> {
     /// Plans, and has the plan agreed. Returns how long the next turn can wait if nothing
     /// changes, and what it would wait for.
@@ -114,6 +134,7 @@ impl<W: World> Turns<'_, W> {
                 for refusal in outcome.0.iter().filter_map(|result| result.as_ref().err()) {
                     tracing::info!(%refusal, "the state had moved on since the plan");
                 }
+                tell_placements(&state, &proposal, &outcome);
                 tracing::debug!(commands, "took a turn");
                 (TURN_PAUSE, Woken::Change)
             }

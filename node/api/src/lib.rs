@@ -12,6 +12,8 @@ pub mod admin;
 pub mod attach;
 pub mod bbs;
 pub mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod json;
 pub mod limits;
 pub mod tls;

@@ -27,6 +27,17 @@ pub enum Work {
     Task { task: Arc<Task> },
 }
 
+impl Work {
+    /// Of the request that asked for it, for logs; empty where that had none.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        match self {
+            Self::Lrp { desired, .. } => &desired.trace_id,
+            Self::Task { task } => &task.definition.trace_id,
+        }
+    }
+}
+
 /// Names a container. Instances and tasks have names of their own kind, as a client may give a
 /// task any guid, and so that of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -622,6 +622,33 @@ mod tests {
     }
 
     #[test]
+    fn diegos_clients_are_answered_with_certificates_or_on_purpose_without() {
+        let config = |tls: &str, text: &str| {
+            config(&[(1, "a")], &format!("{tls}\n[diego]\nlisten = \"127.0.0.1:8889\"\n{text}"))
+        };
+        let check =
+            |tls: &str, text: &str| config(tls, text).check().map_err(|error| error.to_string());
+        let files = "ca = \"a\"\ncert = \"b\"\nkey = \"c\"\n";
+        assert_eq!(check("", files), Ok(()));
+        assert_eq!(check(files, ""), Ok(()));
+        assert_eq!(check("", "insecure = true"), Ok(()));
+        let none = check("", "").unwrap_err();
+        assert!(none.starts_with("[diego] has no certificates: "), "{none}");
+        let half = check(files, "ca = \"a\"").unwrap_err();
+        assert_eq!(half, "[diego] names some of ca, cert and key: it takes all three, or none");
+        let both = check("", &format!("{files}insecure = true")).unwrap_err();
+        assert_eq!(both, "[diego] names certificates and says insecure = true: one of both");
+        assert_eq!(config(files, "").diego_url(), "https://127.0.0.1:8889");
+        assert_eq!(config(files, "").diego_files(), config("", files).diego_files());
+        let plain = config(files, "insecure = true");
+        assert_eq!(
+            (plain.diego_url().as_str(), plain.diego_files()),
+            ("http://127.0.0.1:8889", None)
+        );
+        assert_eq!(config("", "url = \"https://a\"").diego_url(), "https://a");
+    }
+
+    #[test]
     fn preloaded_root_file_systems_have_names_of_their_own() {
         let check = |names: &[&str]| {
             let tables =

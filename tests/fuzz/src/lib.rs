@@ -1,4 +1,4 @@
-//! What is fuzzed: functions over bytes that panic where a promise of the container code breaks.
+//! What is fuzzed: functions over bytes that panic where a promise breaks.
 //! The fuzzer and the replay of its corpus call the same.
 
 use container::container::shim;
@@ -13,7 +13,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "layer", run: image::fuzz::layer },
     Target { name: "archive", run: image::fuzz::archive },
     Target { name: "stream", run: image::fuzz::stream },
@@ -22,6 +22,8 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "reference", run: image::fuzz::reference },
     Target { name: "user", run: shim::fuzz::user },
     Target { name: "environment", run: executor::fuzz::environment },
+    Target { name: "bbs", run: api::fuzz::bbs },
+    Target { name: "recipe", run: api::fuzz::recipe },
 ];
 
 /// The target of a name.
