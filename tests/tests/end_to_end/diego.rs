@@ -327,3 +327,42 @@ fn clients_of_diegos_are_answered_byte_by_byte() {
     }
     assert!(paths.len() > 40, "the contract has {} routes", paths.len());
 }
+
+/// A client without a certificate, one whose certificate another authority has signed, one that
+/// speaks in plain; TLS 1.3 and HTTP/2 with a good one. A body that is too long is refused.
+#[test]
+fn strangers_are_not_answered_and_floods_are_refused() {
+    let cluster = Cluster::start();
+    let client = Client { cluster: &cluster };
+    let status = |mut curl: Command, url: &str, more: &[&str]| {
+        curl.args(["--output", "/dev/null", "--write-out", "%{http_code}/%{http_version}"]);
+        let output = curl.args(more).arg(url).output().expect("nsenter starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let plain = || {
+        let mut curl = cluster.host().command("curl");
+        curl.args(["--silent", "--insecure", "--max-time", "10", "--request", "POST"]);
+        curl
+    };
+    let url = format!("https://127.0.0.1:{PORT}/v1/ping");
+    assert_eq!(status(plain(), &url, &[]), "000/0", "no certificate");
+    assert_eq!(status(plain(), &url.replace("https", "http"), &[]), "000/0", "no TLS");
+    let others = client.file("others");
+    let made = cluster.gavel(&["cluster", "certs", "--dir", "others", "x=127.0.0.1"]).output();
+    assert!(made.expect("nsenter starts").status.success());
+    let (cert, key) = (others.join("operator.crt"), others.join("operator.key"));
+    let theirs = ["--cert", cert.to_str().expect("a path"), "--key", key.to_str().expect("a path")];
+    assert_eq!(status(plain(), &url, &theirs), "000/0", "another authority's");
+
+    let dir = cluster.data_dir().join("diego");
+    let (cert, key) = (dir.join("client.crt"), dir.join("client.key"));
+    let ours = ["--cert", cert.to_str().expect("a path"), "--key", key.to_str().expect("a path")];
+    assert_eq!(status(plain(), &url, &[&ours[..], &["--tlsv1.3"]].concat()), "200/2");
+    let flood = client.file("flood");
+    fs::File::create(&flood).and_then(|file| file.set_len(9 << 20)).expect("the disk has room");
+    let body = format!("@{}", flood.display());
+    let desire = format!("https://127.0.0.1:{PORT}/v1/desired_lrp/desire.r2");
+    assert_eq!(status(client.curl(), &desire, &["--data-binary", &body]), "200/1.1");
+    // It goes on.
+    assert_eq!(status(client.curl(), &url, &["--request", "POST"]), "200/1.1");
+}

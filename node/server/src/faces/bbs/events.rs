@@ -53,7 +53,7 @@ fn of_cell(face: &BbsFace, stream: Stream, body: Result<Bytes, BytesRejection>) 
 }
 
 fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
-    let subscriber = Subscriber { events: face.hub.subscribe(stream), cell_id, told: 0 };
+    let subscriber = Subscriber::new(face.hub.subscribe(stream), cell_id);
     let body = stream::unfold(subscriber, async |mut subscriber| {
         let text = subscriber.next().await?;
         Some((Ok::<Bytes, Infallible>(text), subscriber))
@@ -71,25 +71,46 @@ struct Subscriber {
     cell_id: String,
     /// Events that it was told: the number of the next.
     told: u64,
+    /// The node ends; or it did not keep up, and what would come next is lost.
+    is_over: bool,
 }
 
 impl Subscriber {
+    fn new(events: Receiver<Arc<Frame>>, cell_id: String) -> Self {
+        Self { events, cell_id, told: 0, is_over: false }
+    }
+
     /// What waits for it, once something does. Nothing when the stream ends: the node does, or the
     /// subscriber did not keep up.
     async fn next(&mut self) -> Option<Bytes> {
         let mut text = Vec::new();
         while text.is_empty() {
-            let frame = self.events.recv().await.ok()?;
-            self.write(&frame, &mut text);
-        }
-        while text.len() < WRITE_BYTES {
-            match self.events.try_recv() {
-                Ok(frame) => self.write(&frame, &mut text),
-                // The next call sees why.
-                Err(TryRecvError::Empty | TryRecvError::Closed | TryRecvError::Lagged(_)) => break,
+            if self.is_over {
+                return None;
             }
+            let Ok(frame) = self.events.recv().await else {
+                self.is_over = true;
+                return None;
+            };
+            self.write(&frame, &mut text);
+            self.gather(&mut text);
         }
         Some(text.into())
+    }
+
+    /// What else is there already.
+    fn gather(&mut self, text: &mut Vec<u8>) {
+        while text.len() < WRITE_BYTES {
+            match self.events.try_recv() {
+                Ok(frame) => self.write(&frame, text),
+                Err(TryRecvError::Lagged(_)) => {
+                    self.is_over = true;
+                    return;
+                }
+                // Whether it is at its end is told by the next look.
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
     }
 
     fn write(&mut self, frame: &Frame, text: &mut Vec<u8>) {
@@ -97,6 +118,60 @@ impl Subscriber {
             text.extend(format!("id: {}\n", self.told).as_bytes());
             text.extend_from_slice(&frame.text);
             self.told += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::bbs::event::About;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::limits::SUBSCRIBER_EVENTS_MAX;
+
+    fn frame(number: usize, about: About) -> Arc<Frame> {
+        let text = format!("event: e\ndata: {number}\n\n").into();
+        Arc::new(Frame { about, text })
+    }
+
+    #[tokio::test]
+    async fn events_are_numbered_for_each_stream_and_gathered() {
+        let (sender, events) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
+        let mut subscriber = Subscriber::new(events, "a".to_owned());
+        for (number, cell) in ["a", "b", "a"].into_iter().enumerate() {
+            sender.send(frame(number, About::Cells(vec![cell.into()]))).unwrap();
+        }
+        let text = subscriber.next().await.unwrap();
+        let expected = "id: 0\nevent: e\ndata: 0\n\nid: 1\nevent: e\ndata: 2\n\n";
+        assert_eq!(text, expected);
+        drop(sender);
+        assert_eq!(subscriber.next().await, None);
+    }
+
+    /// Whatever moment it falls behind at: what it was told is without a gap.
+    #[tokio::test]
+    async fn who_does_not_keep_up_is_cut_off() {
+        for read_first in [0, 1, 2] {
+            let (sender, events) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
+            let mut subscriber = Subscriber::new(events, String::new());
+            let mut told = 0;
+            for number in 0..read_first {
+                sender.send(frame(number, About::Everyone)).unwrap();
+                let text = subscriber.next().await.unwrap();
+                assert!(text.starts_with(format!("id: {number}\n").as_bytes()));
+                told += 1;
+            }
+            assert_eq!(told, read_first);
+            for number in 0..SUBSCRIBER_EVENTS_MAX {
+                sender.send(frame(number, About::Everyone)).unwrap();
+            }
+            assert!(subscriber.next().await.is_some(), "so many may wait");
+            for number in 0..=2 * SUBSCRIBER_EVENTS_MAX {
+                sender.send(frame(number, About::Everyone)).unwrap();
+            }
+            assert!(subscriber.next().await.is_none());
+            assert!(subscriber.next().await.is_none(), "and stays so");
         }
     }
 }

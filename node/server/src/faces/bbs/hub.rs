@@ -98,7 +98,8 @@ async fn run(
             }
         }
         if watcher.changed().await.is_none() {
-            return;
+            // The node ends, and its streams with it.
+            return hub.cut_off();
         }
     }
 }
