@@ -362,7 +362,8 @@ fn strangers_are_not_answered_and_floods_are_refused() {
     fs::File::create(&flood).and_then(|file| file.set_len(9 << 20)).expect("the disk has room");
     let body = format!("@{}", flood.display());
     let desire = format!("https://127.0.0.1:{PORT}/v1/desired_lrp/desire.r2");
-    assert_eq!(status(client.curl(), &desire, &["--data-binary", &body]), "200/1.1");
+    let refused = status(client.curl(), &desire, &["--http1.1", "--data-binary", &body]);
+    assert_eq!(refused, "200/1.1");
     // It goes on.
-    assert_eq!(status(client.curl(), &url, &["--request", "POST"]), "200/1.1");
+    assert_eq!(status(client.curl(), &url, &["--request", "POST", "--http1.1"]), "200/1.1");
 }
