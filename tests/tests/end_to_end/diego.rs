@@ -367,3 +367,70 @@ fn strangers_are_not_answered_and_floods_are_refused() {
     // It goes on.
     assert_eq!(status(client.curl(), &url, &["--request", "POST", "--http1.1"]), "200/1.1");
 }
+
+/// A request of the contract that desires what a cell can run.
+fn desire_hello() -> Vec<u8> {
+    let steps = steps(include_str!("../../golden/bbs.txt"));
+    let desires = steps.into_iter().filter(|step| {
+        matches!(&step.what, What::Ask(request) if request.path == "/v1/desired_lrp/desire.r2")
+    });
+    let mut bodies = desires.map(|step| written(&step.sent, &Names::new()));
+    bodies.find(|body| body.windows(6).any(|bytes| bytes == b"/hello")).expect("one runs")
+}
+
+#[test]
+fn a_request_is_followed_by_its_trace_and_a_stream_goes_on_without_its_leader() {
+    let cluster = Cluster::start();
+    let client = Client { cluster: &cluster };
+    if cluster.leader() == "node-2" {
+        let _ = cluster.done(&["cluster", "transfer-leadership", "node-1"]);
+        eventually("another leads", PATIENCE, || match cluster.leader() {
+            leader if leader == "node-2" => Err(leader),
+            _ => Ok(()),
+        });
+    }
+    let stream = client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1");
+    let sent = client.file("request");
+    fs::write(&sent, desire_hello()).expect("the directory is ours");
+    let mut curl = client.curl();
+    curl.args(["--header", "X-Vcap-Request-Id: trace-of-the-test", "--data-binary"]);
+    curl.arg(format!("@{}", sent.display())).args(["--output", "/dev/null"]);
+    curl.arg(format!("https://127.0.0.1:{}/v1/desired_lrp/desire.r2", PORT + 2));
+    assert!(curl.status().expect("nsenter starts").success());
+    eventually("it runs", PATIENCE, || {
+        let rows = cluster.json(&["actual-lrps", "-p", "run"]);
+        let runs = rows.iter().any(|row| row["state"] == "RUNNING");
+        if runs { Ok(()) } else { Err(format!("{rows:?}")) }
+    });
+    eventually("asked, placed and made under its trace", PATIENCE, || {
+        let logs: String = (1..=3)
+            .map(|node| cluster.data_dir().join(format!("node-{node}.log")))
+            .map(|log| fs::read_to_string(log).unwrap_or_default())
+            .collect();
+        let told = |what: &str| {
+            let mut lines = logs.lines().filter(|line| line.contains("trace-of-the-test"));
+            lines.any(|line| line.contains(what))
+        };
+        let all = ["an LRP is desired", "placed", "making"];
+        if all.into_iter().all(told) { Ok(()) } else { Err(logs) }
+    });
+    let told = |name: &str| stream.events().into_iter().filter(|(of, _)| of == name).count();
+    assert_eq!(told("desired_lrp_created"), 1);
+    let with_trace = stream
+        .events()
+        .into_iter()
+        .filter(|(_, message)| message.windows(17).any(|bytes| bytes == b"trace-of-the-test"));
+    assert!(with_trace.count() > 1, "events have it too");
+
+    let leader = cluster.leader();
+    cluster.kill_node(&leader);
+    eventually("another leads", PATIENCE, || match cluster.leader() {
+        next if next == leader => Err(next),
+        _ => Ok(()),
+    });
+    let _ = cluster.done(&["delete-desired-lrp", "run"]);
+    eventually("the stream goes on", PATIENCE, || match told("desired_lrp_removed") {
+        1 => Ok(()),
+        _ => Err(stream.text()),
+    });
+}
