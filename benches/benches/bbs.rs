@@ -127,22 +127,23 @@ fn main() {
         runtime.block_on(async {
             let (at_leader, elsewhere) =
                 (Bbs::new(&cluster, leader), Bbs::new(&cluster, leader % 3 + 1));
-            for (instances, node, client) in [
-                (0, "the leader", &at_leader),
-                (0, "a follower", &elsewhere),
-                (1, "the leader", &at_leader),
-            ] {
-                let name = format!("desire-{instances}-{}", node.len());
-                let rate = desire(client, &name, instances, duration).await;
-                println!(
-                    "| LRPs of {instances} instances desired a second at {node} | {rate:.0} |"
-                );
+            for (name, node, client) in
+                [("first", "the leader", &at_leader), ("second", "a follower", &elsewhere)]
+            {
+                let rate = desire(client, name, 0, duration).await;
+                println!("| LRPs desired a second at {node} | {rate:.0} |");
             }
-            list(&at_leader).await;
-            for (node, client) in [("the leader", &at_leader), ("a follower", &elsewhere)] {
-                events(&at_leader, client, node).await;
+            for (guid, node, client) in
+                [("events-0", "the leader", &at_leader), ("events-1", "a follower", &elsewhere)]
+            {
+                events(&at_leader, client, guid, node).await;
             }
             subscribers(&at_leader, duration).await;
+            let rate = desire(&at_leader, "placed", 1, duration).await;
+            println!(
+                "| LRPs of one instance desired a second, with no room for them | {rate:.0} |"
+            );
+            list(&at_leader).await;
         });
     });
 }
@@ -190,9 +191,8 @@ async fn list(bbs: &Bbs) {
 }
 
 /// From the request to its answer, and to the event; what lies between is the event's way.
-async fn events(writer: &Bbs, reader: &Bbs, node: &str) {
-    let guid = format!("events-{}", node.len());
-    writer.desire(guid.clone(), 0).await;
+async fn events(writer: &Bbs, reader: &Bbs, guid: &str, node: &str) {
+    writer.desire(guid.to_owned(), 0).await;
     let (told, mut heard) = mpsc::unbounded_channel();
     let reading = reader.subscribe(told).await;
     let (mut answers, mut arrivals, mut after) = (Vec::new(), Vec::new(), Vec::new());
@@ -200,7 +200,7 @@ async fn events(writer: &Bbs, reader: &Bbs, node: &str) {
         tokio::time::sleep(Duration::from_millis(5)).await;
         while heard.try_recv().is_ok() {}
         let begun = Instant::now();
-        writer.annotate(&guid, format!("{number}")).await;
+        writer.annotate(guid, format!("{number}")).await;
         let answered = Instant::now();
         let (at, _) = heard.recv().await.expect("the stream goes on");
         answers.push(answered - begun);

@@ -11,11 +11,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use prost::Message;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
+use tokio::sync::broadcast::{Receiver, Sender, WeakSender};
+use tokio::time::Instant;
 
 use super::BbsFace;
 use super::hub::{Frame, Stream};
+use crate::limits::{SUBSCRIBER_PACE, SUBSCRIBER_PACE_MAX};
 
 /// Bytes that one write to a subscriber gathers, of what waits for it.
 const WRITE_BYTES: usize = 64 << 10;
@@ -53,7 +55,7 @@ fn of_cell(face: &BbsFace, stream: Stream, body: Result<Bytes, BytesRejection>) 
 }
 
 fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
-    let subscriber = Subscriber::new(face.hub.subscribe(stream), cell_id);
+    let subscriber = Subscriber::new(&face.hub.stream(stream), cell_id);
     let body = stream::unfold(subscriber, async |mut subscriber| {
         let text = subscriber.next().await?;
         Some((Ok::<Bytes, Infallible>(text), subscriber))
@@ -67,23 +69,32 @@ fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
 
 struct Subscriber {
     events: Receiver<Arc<Frame>>,
+    stream: WeakSender<Arc<Frame>>,
     /// Empty for all.
     cell_id: String,
     /// Events that it was told: the number of the next.
     told: u64,
+    told_at: Instant,
     /// The node ends; or it did not keep up, and what would come next is lost.
     is_over: bool,
 }
 
 impl Subscriber {
-    fn new(events: Receiver<Arc<Frame>>, cell_id: String) -> Self {
-        Self { events, cell_id, told: 0, is_over: false }
+    fn new(stream: &Sender<Arc<Frame>>, cell_id: String) -> Self {
+        let (events, stream) = (stream.subscribe(), stream.downgrade());
+        Self { events, stream, cell_id, told: 0, told_at: Instant::now(), is_over: false }
     }
 
     /// What waits for it, once something does. Nothing when the stream ends: the node does, or the
     /// subscriber did not keep up.
+    ///
+    /// What comes while many subscribers are told is gathered, so that telling them leaves the
+    /// processor to others: see [`SUBSCRIBER_PACE`].
     async fn next(&mut self) -> Option<Bytes> {
         let mut text = Vec::new();
+        let subscribers = self.stream.upgrade().map_or(0, |stream| stream.receiver_count());
+        let pace = SUBSCRIBER_PACE * u32::try_from(subscribers).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(self.told_at + pace.min(SUBSCRIBER_PACE_MAX)).await;
         while text.is_empty() {
             if self.is_over {
                 return None;
@@ -95,6 +106,7 @@ impl Subscriber {
             self.write(&frame, &mut text);
             self.gather(&mut text);
         }
+        self.told_at = Instant::now();
         Some(text.into())
     }
 
@@ -137,8 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_numbered_for_each_stream_and_gathered() {
-        let (sender, events) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-        let mut subscriber = Subscriber::new(events, "a".to_owned());
+        let (sender, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
+        let mut subscriber = Subscriber::new(&sender, "a".to_owned());
         for (number, cell) in ["a", "b", "a"].into_iter().enumerate() {
             sender.send(frame(number, About::Cells(vec![cell.into()]))).unwrap();
         }
@@ -153,8 +165,8 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_keep_up_is_cut_off() {
         for read_first in [0, 1, 2] {
-            let (sender, events) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-            let mut subscriber = Subscriber::new(events, String::new());
+            let (sender, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
+            let mut subscriber = Subscriber::new(&sender, String::new());
             let mut told = 0;
             for number in 0..read_first {
                 sender.send(frame(number, About::Everyone)).unwrap();

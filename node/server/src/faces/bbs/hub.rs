@@ -13,7 +13,7 @@ use model::{Event, ProcessGuid};
 use openraft_rt_tokio::TokioRuntime;
 use replica::events::{Events, Indexed};
 use replica::status::Watcher;
-use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::sync::broadcast::{self, Sender};
 
 use crate::limits::{HUB_EVENTS_AT_ONCE_MAX, SUBSCRIBER_EVENTS_MAX};
 use crate::world::NodeAgent;
@@ -55,9 +55,9 @@ impl Hub {
         hub
     }
 
-    /// All that changes from now on.
-    pub(super) fn subscribe(&self, stream: Stream) -> Receiver<Arc<Frame>> {
-        self.senders()[stream as usize].subscribe()
+    /// Whoever subscribes to it is told all that changes from then on.
+    pub(super) fn stream(&self, stream: Stream) -> Sender<Arc<Frame>> {
+        self.senders()[stream as usize].clone()
     }
 
     fn senders(&self) -> [Sender<Arc<Frame>>; 3] {
