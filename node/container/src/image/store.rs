@@ -846,8 +846,12 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod documents_tests;
+#[cfg(test)]
 mod registry_tests;
 #[cfg(test)]
 mod share_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
