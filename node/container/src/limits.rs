@@ -193,6 +193,10 @@ pub const NEIGHBOUR_RATE_MIN: u64 = 1 << 20;
 /// The operator's file of credentials; Docker's hold some KiB.
 pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Users that are known to have been given one document, and registries to have sent one layer: an
+/// image's users by far, and what is forgotten is asked for again.
+pub const PROOFS_MAX: usize = 256;
+
 /// Connections to a registry that we serve, at a time.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;
 /// Until a request's headers are there; an idle connection is closed after it.

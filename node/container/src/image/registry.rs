@@ -24,6 +24,7 @@ use tokio::sync::RwLock;
 use crate::image::credentials::{self, Credentials, CredentialsFile};
 use crate::image::error::Part;
 use crate::image::manifest::{self, Blob};
+use crate::image::proofs::{Asker, ProofKey};
 use crate::image::reference::is_loopback;
 use crate::image::{Error, Reference};
 use crate::limits::{
@@ -51,6 +52,9 @@ pub struct Registries {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// The operator's own users of registries.
     pub credentials: Option<Arc<CredentialsFile>>,
+    /// With what it is kept whom an image was given to; one is drawn where there is none, and what
+    /// users of recipes were given is asked for again after a restart.
+    pub proof_key: Option<ProofKey>,
     /// What is kept of layers for other stores, in bytes, if not the default.
     pub share_bytes_max: Option<u64>,
     /// How long to wait and how often to try.
@@ -111,13 +115,21 @@ impl Default for Patience {
 #[derive(Debug)]
 pub(crate) struct Clients {
     registries: Registries,
+    proof_key: ProofKey,
     checked: OnceLock<Result<Client, String>>,
     unchecked: OnceLock<Result<Client, String>>,
 }
 
 impl Clients {
     pub(crate) fn new(registries: Registries) -> Self {
-        Self { registries, checked: OnceLock::new(), unchecked: OnceLock::new() }
+        let proof_key = registries.proof_key.unwrap_or_else(ProofKey::random);
+        Self { registries, proof_key, checked: OnceLock::new(), unchecked: OnceLock::new() }
+    }
+
+    /// Who asks for an image, as it is kept whom it was given to.
+    pub(crate) fn asker(&self, image: &Reference, own: Option<&Credentials>) -> Asker {
+        let node = credentials::choose(None, self.registries.credentials.as_deref(), image);
+        Asker::new(&self.proof_key, image, own, node.as_ref())
     }
 
     /// What is asked for an image on behalf of a user, the registry itself last. A recipe's own
