@@ -62,7 +62,21 @@ impl Cluster {
         // of clusters that run at the same time differ, and all differ from the usual one's.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed) % 10;
-        let port = 7470 + number * 3;
+        Self::start_at(7470 + number * 3, options)
+    }
+
+    /// Beside the clusters of tests that run at the same time, whose places in the cgroup trees it
+    /// does not take: for a bench, one at a time.
+    ///
+    /// # Panics
+    ///
+    /// As [`Cluster::start`].
+    #[must_use]
+    pub fn start_apart() -> Self {
+        Self::start_at(7500, &[])
+    }
+
+    fn start_at(port: u16, options: &[&str]) -> Self {
         let mut host = Host::new();
         for node in 0..3 {
             let place = (port + node - 7440) % 50 + 1;

@@ -5,6 +5,8 @@
 //! - [`nodes`]: `gavel node`, each by a file of its own;
 //! - [`registry`]: Debian's `docker-registry` and images made by `umoci`; a registry that lies;
 //! - [`terminal`]: a person at a terminal.
+//!
+//! `tests-web` (`src/bin/web.rs`) is an app that speaks what the router carries.
 
 pub mod cluster;
 pub mod host;

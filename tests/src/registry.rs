@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -108,15 +108,8 @@ impl<'a> Registry<'a> {
     ///
     /// A tool is missing or fails; with what it says.
     pub fn push(&self, name: &str, format: &str) {
-        let dir = tempfile::tempdir_in(self.host.dir()).expect("the directory is ours");
-        let layout = dir.path().join("layout");
-        let image = format!("{}:latest", layout.display());
-        let bundle = dir.path().join("bundle");
-        let root = bundle.join("rootfs");
-        let umoci = |words: &[&str]| run("umoci", words);
-        umoci(&["init", "--layout", text(&layout)]);
-        umoci(&["new", "--image", &image]);
-        umoci(&["unpack", "--image", &image, text(&bundle)]);
+        let made = Made::new(self.host);
+        let (root, image, bundle) = (&made.root, &made.image, &made.bundle);
         for (path, mode) in [("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("app", 0o755)] {
             let path = root.join(path);
             fs::create_dir_all(&path).expect("the directory is ours");
@@ -129,15 +122,46 @@ impl<'a> Registry<'a> {
         fs::write(root.join("removed"), "").expect("the directory is ours");
         fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:1234:1234::/:/bin/sh\n")
             .expect("the directory is ours");
-        umoci(&["repack", "--refresh-bundle", "--image", &image, text(&bundle)]);
+        umoci(&["repack", "--refresh-bundle", "--image", image, text(bundle)]);
         fs::remove_file(root.join("removed")).expect("it was made above");
         fs::write(root.join("app/run.sh"), RUN).expect("the directory is ours");
-        umoci(&["repack", "--image", &image, text(&bundle)]);
-        let config = ["config", "--image", &image, "--config.user", "web"];
+        umoci(&["repack", "--image", image, text(bundle)]);
+        let config = ["config", "--image", image, "--config.user", "web"];
         let process = ["--config.workingdir", "/app", "--config.env", "GREETING=moin"];
         let entrypoint = ["--config.entrypoint", "/bin/sh", "--config.entrypoint", "/app/run.sh"];
         let rest = ["--config.cmd", "one", "--config.exposedports", "8080/tcp"];
         umoci(&[&config[..], &process, &entrypoint, &rest].concat());
+        self.upload(&made, name, format);
+    }
+
+    /// An image of one program of this machine's, with the libraries that it is linked with and
+    /// nothing else.
+    ///
+    /// # Panics
+    ///
+    /// A tool is missing or fails; with what it says.
+    pub fn push_program(&self, name: &str, program: &Path) {
+        let made = Made::new(self.host);
+        let copy = |from: &Path, to: &Path| {
+            let to = made.root.join(to.strip_prefix("/").expect("an absolute path"));
+            fs::create_dir_all(to.parent().expect("it has one")).expect("the directory is ours");
+            fs::copy(from, to).expect("it is there");
+        };
+        copy(program, Path::new("/app/program"));
+        let linked = Command::new("ldd").arg(program).output().expect("ldd (Debian: libc-bin)");
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            copy(Path::new(library), Path::new(library));
+        }
+        umoci(&["repack", "--image", &made.image, text(&made.bundle)]);
+        let config = ["config", "--image", &made.image, "--config.user", "1234"];
+        let rest = ["--config.entrypoint", "/app/program", "--config.exposedports", "8080/tcp"];
+        umoci(&[&config[..], &rest].concat());
+        self.upload(&made, name, "oci");
+    }
+
+    fn upload(&self, made: &Made, name: &str, format: &str) {
+        let image = &made.image;
         let mut skopeo = self.host.command("skopeo");
         skopeo.args(["--insecure-policy", "copy", "--dest-tls-verify=false", "--format", format]);
         if let Some(user) = &self.user {
@@ -154,6 +178,32 @@ impl Drop for Registry<'_> {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// An image in the making: a layout with nothing in it, unpacked.
+struct Made {
+    _dir: tempfile::TempDir,
+    /// As umoci names it.
+    image: String,
+    bundle: PathBuf,
+    root: PathBuf,
+}
+
+impl Made {
+    fn new(host: &Host) -> Self {
+        let dir = tempfile::tempdir_in(host.dir()).expect("the directory is ours");
+        let layout = dir.path().join("layout");
+        let image = format!("{}:latest", layout.display());
+        let bundle = dir.path().join("bundle");
+        umoci(&["init", "--layout", text(&layout)]);
+        umoci(&["new", "--image", &image]);
+        umoci(&["unpack", "--image", &image, text(&bundle)]);
+        Self { _dir: dir, image, root: bundle.join("rootfs"), bundle }
+    }
+}
+
+fn umoci(words: &[&str]) {
+    run("umoci", words);
 }
 
 fn text(path: &Path) -> &str {

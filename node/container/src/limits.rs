@@ -119,6 +119,8 @@ pub const IMPORT_ENTRIES_MAX: usize = 10_000;
 pub const IMPORT_LINKS_MAX: usize = 8;
 /// Bytes of a layer that a file's reader hands on at a time.
 pub const IMPORT_CHUNK_BYTES: usize = 128 << 10;
+/// Volumes of one image; real ones have one or two.
+pub const IMAGE_VOLUMES_MAX: usize = 128;
 /// Exposed ports of one image: as many as there are.
 pub const IMAGE_PORTS_MAX: usize = 65_536;
 /// Unpacked bytes of one layer, counted as the tar declares them: the stop for a
@@ -190,6 +192,10 @@ pub const NEIGHBOUR_RATE_MIN: u64 = 1 << 20;
 
 /// The operator's file of credentials; Docker's hold some KiB.
 pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Users that are known to have been given one document, and registries to have sent one layer: an
+/// image's users by far, and what is forgotten is asked for again.
+pub const PROOFS_MAX: usize = 256;
 
 /// Connections to a registry that we serve, at a time.
 pub const SERVE_CONNECTIONS_MAX: usize = 64;

@@ -56,6 +56,9 @@ pub struct Recipe {
     /// The image's, where a process says nothing.
     user: String,
     working_dir: String,
+    /// The image's, which every process finds.
+    #[serde(default)]
+    volumes: Vec<String>,
 }
 
 impl Recipe {
@@ -130,6 +133,7 @@ impl Recipe {
             network_env: environment::of_network(external_address, address, ports),
             user: image.user.clone(),
             working_dir: image.working_dir.clone(),
+            volumes: image.volumes.iter().cloned().collect(),
         }
     }
 
@@ -168,6 +172,7 @@ impl Recipe {
             env,
             user: said(&run.user, &self.user).unwrap_or_default(),
             working_dir: said(&run.dir, &self.working_dir),
+            directories: self.volumes.clone(),
             nofile: run.resource_limits.nofile,
         }
     }
@@ -209,6 +214,7 @@ mod tests {
             env: ["PATH=/bin", "A=image"].map(str::to_owned).to_vec(),
             user: "1000".to_owned(),
             working_dir: "/srv".to_owned(),
+            volumes: ["/data".to_owned()].into(),
             ..ImageConfig::default()
         }
     }
@@ -279,6 +285,7 @@ mod tests {
         let silent = recipe.process(&run(json!({"path": "/app"})));
         assert_eq!((silent.user.as_str(), silent.working_dir.as_deref()), ("1000", Some("/srv")));
         assert_eq!(silent.nofile, None);
+        assert_eq!(silent.directories, ["/data"]);
         let loud = recipe.process(&run(json!({
             "path": "/app", "user": "vcap", "dir": "/app", "resource_limits": {"nofile": 16384},
         })));

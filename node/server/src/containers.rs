@@ -123,7 +123,8 @@ impl LinuxContainers {
     /// [`OpenError`]: this machine cannot hold containers as it is configured.
     pub async fn open(config: &Config, data_dir: &Path, shim: Shim) -> Result<Self, OpenError> {
         let secrets = Secrets::open(config.registries.seal_key.as_deref())?;
-        let registries = registries(&config.registries)?;
+        let mut registries = registries(&config.registries)?;
+        registries.proof_key = secrets.proof_key();
         let images = Arc::new(Store::open(&data_dir.join("images"), registries)?);
         let mut preloaded = BTreeMap::new();
         for PreloadedConfig { name, path } in &config.preloaded {

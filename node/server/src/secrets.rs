@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use container::image::ProofKey;
 use model::{ProcessGuid, TaskGuid};
 use rand::RngExt;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -33,6 +34,8 @@ pub struct Secrets {
 struct Key {
     id: String,
     key: LessSafeKey,
+    /// For [`Secrets::proof_key`].
+    proof: [u8; KEY_BYTES],
 }
 
 impl fmt::Debug for Secrets {
@@ -132,6 +135,12 @@ impl Secrets {
         )
     }
 
+    /// With what the image store keeps whom an image was given to: nothing on its disk leads to it,
+    /// nor from it to the key that seals.
+    pub(crate) fn proof_key(&self) -> Option<ProofKey> {
+        self.keys.first().map(|key| ProofKey::new(key.proof))
+    }
+
     /// What the cluster may keep of a password.
     pub(crate) fn seal(
         &self,
@@ -186,8 +195,13 @@ impl Secrets {
 impl Key {
     fn new(bytes: &[u8]) -> Self {
         let key = UnboundKey::new(&CHACHA20_POLY1305, bytes).expect("a key of its length");
-        let digest = digest::digest(&digest::SHA256, &[b"gavel key id", bytes].concat());
-        Self { id: hex::encode(&digest.as_ref()[..ID_BYTES]), key: LessSafeKey::new(key) }
+        let derived = |what: &[u8]| digest::digest(&digest::SHA256, &[what, bytes].concat());
+        let proof = derived(b"gavel image proofs").as_ref().try_into();
+        Self {
+            id: hex::encode(&derived(b"gavel key id").as_ref()[..ID_BYTES]),
+            key: LessSafeKey::new(key),
+            proof: proof.expect("SHA-256 gives 32 bytes"),
+        }
     }
 }
 

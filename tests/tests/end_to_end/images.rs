@@ -1,6 +1,10 @@
 //! Images from a real registry run as they say they want to.
 
+use std::time::Duration;
+
+use serde_json::json;
 use tests::cluster::{Cluster, SAMPLE};
+use tests::eventually;
 use tests::registry::{REGISTRY, Registry, USER};
 
 #[test]
@@ -86,7 +90,7 @@ fn an_instance_on_each_of_three_cells_costs_the_registry_one_download_of_each_la
 
 #[test]
 fn a_private_image_runs_and_nobody_sees_its_password() {
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     let registry = Registry::start_private(cluster.host());
     registry.push("mine", "v2s2");
     let image = format!("{REGISTRY}/mine");
@@ -120,7 +124,42 @@ fn a_private_image_runs_and_nobody_sees_its_password() {
     assert!(holds(USER.0).contains("/raft/"), "what is kept is found");
     assert!(holds("gavel-sealed:").contains("/raft/"));
     assert_eq!(holds(USER.1), "");
-    // What is sealed still opens when all of it starts again.
     let _ = cluster.done(&["scale", "mine", "-i", "3"]);
     assert_eq!(cluster.answers("mine", 3).len(), 3);
+    who_knows_a_digest_has_no_image(&cluster);
+    // What is sealed still opens when all of it starts again, and each cell knows whom it gave the
+    // image to, though its registry is away.
+    drop(registry);
+    cluster.interrupt();
+    cluster.resume();
+    assert_eq!(cluster.answers("mine", 3).len(), 3);
+    let logs = cluster.done(&["logs", "mine", "--recent"]);
+    assert!(!logs.contains("cannot reach registry"), "{logs}");
+}
+
+/// Every cell has the private image, and starts it for nobody but its user.
+fn who_knows_a_digest_has_no_image(cluster: &Cluster) {
+    let app = cluster.json(&["app", "mine"]).remove(0);
+    let digest = app["digest"].as_str().unwrap_or_else(|| panic!("{app}"));
+    for (guid, user, expected) in [
+        ("nobody", None, "does not exist or you do not have permissions to see it."),
+        ("wrong", Some("guess"), "authorization failed: username and password are invalid"),
+    ] {
+        let mut lrp = json!({
+            "process_guid": guid, "domain": "test", "instances": 1, "memory_mb": 32,
+            "rootfs": format!("docker://{REGISTRY}/mine"), "rootfs_digest": digest,
+            "action": { "run": { "path": "/bin/sh", "args": ["/app/run.sh"], "user": "web" } },
+        });
+        if let Some(password) = user {
+            lrp["image_username"] = json!(USER.0);
+            lrp["image_password"] = json!(password);
+        }
+        let _ = cluster.done(&["create-desired-lrp", &lrp.to_string()]);
+        eventually("it is refused", Duration::from_secs(60), || {
+            let row = cluster.json(&["actual-lrps", "-p", guid]).remove(0);
+            let reason = row["crash_reason"].as_str().unwrap_or_default();
+            if reason.contains(expected) { Ok(()) } else { Err(row.to_string()) }
+        });
+        let _ = cluster.done(&["delete-desired-lrp", guid]);
+    }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod diego;
 mod disks;
+mod http;
 mod images;
 mod losses;
 mod network;

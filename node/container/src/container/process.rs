@@ -159,11 +159,15 @@ pub struct Process {
     /// PATH, USER and HOME are filled in where missing, and nothing else is added.
     pub env: Vec<(String, String)>,
     /// `""` (root), `uid`, `name`, `uid:gid`, `name:group` and so on, looked up in the image's
-    /// own `/etc/passwd` and `/etc/group`; numbers need no entry there.
+    /// own `/etc/passwd` and `/etc/group`; numbers and root need no entry
+    /// there.
     pub user: String,
     /// Where it starts; made (mode 0755, owned by the user) if missing.
     /// `None` is the user's home, or `/` where the home is missing.
     pub working_dir: Option<String>,
+    /// Directories that it finds; made likewise where the image has none: an image's volumes.
+    #[serde(default)]
+    pub directories: Vec<String>,
     /// Open files at a time; `None` leaves the node's own limit.
     pub nofile: Option<u64>,
 }
@@ -178,7 +182,8 @@ impl Process {
         }
         let texts = || {
             let env = self.env.iter().flat_map(|(name, value)| [name, value]);
-            self.args.iter().chain(env).chain([&self.user]).chain(&self.working_dir)
+            let directories = self.working_dir.iter().chain(&self.directories);
+            self.args.iter().chain(env).chain([&self.user]).chain(directories)
         };
         if texts().any(|text| text.contains('\0')) {
             return invalid("an argument, variable, user or directory contains a zero byte");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::image::{Digest, Error, manifest};
-use crate::limits::{IMAGE_LAYERS_MAX, IMAGE_PORTS_MAX};
+use crate::limits::{IMAGE_LAYERS_MAX, IMAGE_PORTS_MAX, IMAGE_VOLUMES_MAX};
 
 /// What an image says about the process to run on it (OCI image specification, "Image
 /// Configuration"; Docker writes the same). Absent texts and lists are empty.
@@ -108,6 +108,10 @@ impl Config {
             .iter()
             .map(|id| id.parse().map_err(|e| format!("diff id {id:?}: {e}")))
             .collect::<Result<_, String>>()?;
+        let volumes = run.volumes.unwrap_or_default();
+        if volumes.len() > IMAGE_VOLUMES_MAX {
+            return Err(format!("more than {IMAGE_VOLUMES_MAX} volumes"));
+        }
         let (exposed_ports, exposed_udp_ports) = ports(&run.exposed_ports.unwrap_or_default())?;
         let image = ImageConfig {
             entrypoint: run.entrypoint.unwrap_or_default(),
@@ -118,7 +122,7 @@ impl Config {
             exposed_ports,
             exposed_udp_ports,
             labels: run.labels.unwrap_or_default(),
-            volumes: run.volumes.unwrap_or_default().into_keys().collect(),
+            volumes: volumes.into_keys().collect(),
             stop_signal: run.stop_signal.unwrap_or_default(),
             healthcheck: run.healthcheck.and_then(healthcheck),
         };
@@ -269,6 +273,9 @@ mod tests {
 
     #[test]
     fn rubbish_is_named() {
+        let volumes: Vec<String> = (0..129).map(|n| format!("\"/{n}\":{{}}")).collect();
+        let many = format!(r#"{{"config":{{"Volumes":{{{}}}}}}}"#, volumes.join(","));
+        check(&many, expect!["more than 128 volumes"]);
         check("<html>", expect!["expected value at line 1 column 1"]);
         check(
             r#"{"config":{"ExposedPorts":{"70000/tcp":{}}}}"#,

@@ -48,6 +48,29 @@ pub enum Error {
         /// What the TLS library says.
         reason: String,
     },
+    /// The registry does not speak TLS, and nobody said that it need not.
+    #[error(
+        "registry {host} speaks plain HTTP, which is taken only from registries that the operator \
+         lists: insecure in [registries]"
+    )]
+    PlainRegistry {
+        /// The registry, `host[:port]`.
+        host: String,
+    },
+    /// What is asked has neither the image nor the API that registries have.
+    #[error(
+        "{image}: {host} does not speak version 2 of the registry API (it answers {status} for \
+         /v2/); if it is a registry of version 1, which is not supported, push the image to one of \
+         version 2"
+    )]
+    NoRegistry {
+        /// The image asked for.
+        image: String,
+        /// Who was asked, `host[:port]`.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+    },
     /// No answer from the registry, or one that broke off, after the last try.
     #[error("cannot reach registry {host} for {image}: {reason}")]
     Unreachable {

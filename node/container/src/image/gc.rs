@@ -52,7 +52,7 @@ impl Store {
         }
         for (digest, path) in self.named(&self.inner.dir.join("blobs"))? {
             if !blobs.contains(&digest) {
-                fs::remove_file(&path).map_err(Error::disk(&path))?;
+                self.remove_document(digest, &path)?;
             }
         }
         for path in doomed {
@@ -126,10 +126,16 @@ impl Store {
             let age = age.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
             // A younger one may be a pull's that is under way.
             if !needed.contains(&digest) && age > LAYER_FETCH_MAX {
-                fs::remove_file(&path).map_err(Error::disk(&path))?;
+                self.remove_document(digest, &path)?;
             }
         }
         Ok(())
+    }
+
+    /// A document goes after its proofs, which nothing else would remove.
+    fn remove_document(&self, digest: Digest, path: &Path) -> Result<(), Error> {
+        self.inner.proofs(digest).forget().map_err(Error::disk(path))?;
+        fs::remove_file(path).map_err(Error::disk(path))
     }
 
     /// The entries of a directory that are named by digests.

@@ -75,7 +75,7 @@ impl Store {
                     let fed = fed.unwrap_or_else(|panic| Err(io::Error::other(panic)));
                     fed.map_err(Error::disk(&file))
                 };
-                self.inner.make(image, diff_id, layer, feed).await
+                self.inner.make(image, diff_id, layer, None, feed).await
             }
         });
         // To the end of each: a failed import leaves nothing that is still being made.

@@ -33,17 +33,23 @@ impl Packed {
     }
 }
 
-/// One layer: its tar, and the same as the registry holds it.
+/// One layer as the registry holds it.
 #[derive(Debug, Clone)]
-pub(crate) struct PackedLayer {
-    pub(crate) media_type: String,
-    pub(crate) bytes: Bytes,
-    pub(crate) diff_id: Digest,
+pub struct PackedLayer {
+    /// How the bytes are packed.
+    pub media_type: String,
+    /// The tar, packed.
+    pub bytes: Bytes,
+    /// Digest of the tar, unpacked.
+    pub diff_id: Digest,
 }
 
 impl PackedLayer {
     /// A tar, compressed with gzip, without a time or a name in its header.
-    pub(crate) fn gzip(tar: &[u8]) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// None in practice: memory takes all that is written to it.
+    pub fn gzip(tar: &[u8]) -> io::Result<Self> {
         let mut gzip = GzBuilder::new().mtime(0).write(Vec::new(), Compression::default());
         gzip.write_all(tar)?;
         Ok(Self {
@@ -71,7 +77,10 @@ pub fn pack_program(path: &str, program: &[u8], config: &ImageConfig) -> io::Res
 }
 
 /// An image for machines like this one, of these layers, lowest first.
-pub(crate) fn pack(layers: &[PackedLayer], config: &ImageConfig) -> io::Result<Packed> {
+///
+/// # Errors
+/// None in practice: the documents are plain data.
+pub fn pack(layers: &[PackedLayer], config: &ImageConfig) -> io::Result<Packed> {
     let platform = manifest::this_platform();
     let (os, architecture) = platform.split_once('/').unwrap_or_default();
     let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();

@@ -24,6 +24,7 @@ use tokio::sync::RwLock;
 use crate::image::credentials::{self, Credentials, CredentialsFile};
 use crate::image::error::Part;
 use crate::image::manifest::{self, Blob};
+use crate::image::proofs::{Asker, ProofKey};
 use crate::image::reference::is_loopback;
 use crate::image::{Error, Reference};
 use crate::limits::{
@@ -51,6 +52,9 @@ pub struct Registries {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// The operator's own users of registries.
     pub credentials: Option<Arc<CredentialsFile>>,
+    /// With what it is kept whom an image was given to; one is drawn where there is none, and what
+    /// users of recipes were given is asked for again after a restart.
+    pub proof_key: Option<ProofKey>,
     /// What is kept of layers for other stores, in bytes, if not the default.
     pub share_bytes_max: Option<u64>,
     /// How long to wait and how often to try.
@@ -111,13 +115,21 @@ impl Default for Patience {
 #[derive(Debug)]
 pub(crate) struct Clients {
     registries: Registries,
+    proof_key: ProofKey,
     checked: OnceLock<Result<Client, String>>,
     unchecked: OnceLock<Result<Client, String>>,
 }
 
 impl Clients {
     pub(crate) fn new(registries: Registries) -> Self {
-        Self { registries, checked: OnceLock::new(), unchecked: OnceLock::new() }
+        let proof_key = registries.proof_key.unwrap_or_else(ProofKey::random);
+        Self { registries, proof_key, checked: OnceLock::new(), unchecked: OnceLock::new() }
+    }
+
+    /// Who asks for an image, as it is kept whom it was given to.
+    pub(crate) fn asker(&self, image: &Reference, own: Option<&Credentials>) -> Asker {
+        let node = credentials::choose(None, self.registries.credentials.as_deref(), image);
+        Asker::new(&self.proof_key, image, own, node.as_ref())
     }
 
     /// What is asked for an image on behalf of a user, the registry itself last. A recipe's own
@@ -200,6 +212,8 @@ pub(crate) struct Session {
     base: String,
     credentials: Option<Credentials>,
     authorization: RwLock<Authorization>,
+    /// The status of the answer to `/v2/`, where it is none of a registry's.
+    greeted_with: Option<u16>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -267,6 +281,7 @@ impl Session {
             base: format!("https://{host}"),
             credentials: endpoint.user.clone(),
             authorization: RwLock::new(Authorization::None),
+            greeted_with: None,
         };
         let challenges = session.greet(insecure).await?;
         let authorization = session.retrying(|| session.authorize(&challenges)).await?;
@@ -277,25 +292,29 @@ impl Session {
     /// Settles the scheme and returns the challenges that the registry answers with.
     async fn greet(&mut self, insecure: bool) -> Result<HeaderMap, Error> {
         let https = self.retrying(|| self.ping(&self.base, insecure)).await;
-        match https {
+        let mut answer = match https {
             // HTTPS first, then HTTP, as Docker does for insecure registries.
-            Err(Error::Unreachable { .. }) if insecure => {
+            Err(Error::Unreachable { .. } | Error::PlainRegistry { .. }) if insecure => {
                 self.base = format!("http://{}", self.host);
-                self.retrying(|| self.ping(&self.base, false)).await
+                self.retrying(|| self.ping(&self.base, false)).await?
             }
-            answer => answer,
+            answer => answer?,
+        };
+        // Told only when there is no manifest either: some proxies have manifests and no `/v2/`.
+        if answer.status() == StatusCode::NOT_FOUND {
+            self.greeted_with = Some(answer.status().as_u16());
         }
+        Ok(std::mem::take(answer.headers_mut()))
     }
 
-    async fn ping(&self, base: &str, once: bool) -> Result<HeaderMap, Failure> {
+    async fn ping(&self, base: &str, once: bool) -> Result<Response, Failure> {
         let answer = self.exchange(self.http.get(format!("{base}/v2/"))).await;
-        let mut headers = answer.map_err(|mut failure| {
+        answer.map_err(|mut failure| {
             if once {
                 failure.again = Again::Never;
             }
             failure
-        })?;
-        Ok(std::mem::take(headers.headers_mut()))
+        })
     }
 
     /// The manifest or index of this version (a tag or a digest), and its content type.
@@ -498,7 +517,10 @@ impl Session {
             401 | 403 => Error::NotFoundOrDenied { image }.into(),
             404 if part == Part::Manifest => match code {
                 Some(OciErrorCode::ManifestUnknown) => Error::NoSuchVersion { image }.into(),
-                _ => Error::NotFoundOrDenied { image }.into(),
+                _ => match self.greeted_with {
+                    Some(status) => Error::NoRegistry { image, host, status }.into(),
+                    None => Error::NotFoundOrDenied { image }.into(),
+                },
             },
             429 => Failure { error: Error::RateLimited { image, host, retry_after }, again },
             status => {
@@ -521,8 +543,16 @@ impl Session {
     /// What a connection that could not be made, or broke, means.
     pub(crate) fn broken(&self, error: &reqwest::Error) -> Failure {
         let reason = deepest(error);
-        if is_certificate_fault(error) {
-            return Error::UntrustedRegistry { host: self.host.clone(), reason }.into();
+        let host = || self.host.clone();
+        match tls_fault(error) {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return Error::UntrustedRegistry { host: host(), reason }.into();
+            }
+            // Not one byte of TLS came.
+            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+                return Error::PlainRegistry { host: host() }.into();
+            }
+            _ => {}
         }
         if error.is_builder() || error.is_redirect() {
             return self.rubbish(Part::Registry, reason).into();
@@ -593,20 +623,17 @@ fn deepest(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// Whether TLS failed over who the registry is.
-fn is_certificate_fault(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(current) = cause {
-        let wrapped = current.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        let tls = wrapped
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-            .or_else(|| current.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
-            return matches!(tls, rustls::Error::InvalidCertificate(_));
-        }
-        cause = current.source();
+/// What TLS failed over, if it was TLS.
+fn tls_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls);
     }
-    false
+    // An I/O error's source is not what it holds, but that one's source.
+    let held = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
+    match held {
+        Some(held) => tls_fault(held),
+        None => tls_fault(error.source()?),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! sends nothing.
 //!
 //! A home keeps layers as the registry has them, compressed, in `DIR/packed/HEX`, within a bound;
-//! those used longest ago go first. Unpacked layers cannot be sent: no digest covers a directory.
+//! those used longest ago go first. HEX says where a layer is from ([`origin`]): who asks for it by
+//! an image of another registry has it from that one. Unpacked layers cannot be sent: no digest covers a directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::image::digest::Hasher;
 use crate::image::layer::{self, Fetch, Piece};
 use crate::image::manifest::{Blob, Compression, Layer};
+use crate::image::proofs::origin;
 use crate::image::registry::Session;
 use crate::image::steps::step;
 use crate::image::store::{Inner, Store, Talk, lock};
@@ -227,10 +229,11 @@ impl Store {
 impl Inner {
     /// Opens the packed layer, beginning to fetch it if it is not there.
     pub(super) fn pack(self: &Arc<Self>, talk: Arc<Talk>, blob: Blob) -> Result<Shared, Error> {
-        let path = self.packed_path(blob.digest);
+        let from = origin(&talk.reference, blob.digest);
+        let path = self.packed_path(from);
         let mut packs = lock(&self.packs);
         let bytes = blob.bytes;
-        if let Some(Pack { file, news }) = packs.get(&blob.digest) {
+        if let Some(Pack { file, news }) = packs.get(&from) {
             let (file, news) = (Arc::clone(file), Some(news.clone()));
             return Ok(Shared { file, news, at: 0, bytes });
         }
@@ -255,7 +258,7 @@ impl Inner {
             .map_err(Error::disk(&incomplete.path))?;
         let file = Arc::new(file);
         let (tell, news) = watch::channel(PackNews::default());
-        packs.insert(blob.digest, Pack { file: Arc::clone(&file), news: news.clone() });
+        packs.insert(from, Pack { file: Arc::clone(&file), news: news.clone() });
         drop(packs);
         let (inner, its_file) = (Arc::clone(self), Arc::clone(&file));
         tokio::spawn(async move {
@@ -269,7 +272,7 @@ impl Inner {
                 tracing::debug!(layer = %blob.digest, %error, "not brought home");
             }
             // Off the board first: who comes now looks at the disk.
-            lock(&inner.packs).remove(&blob.digest);
+            lock(&inner.packs).remove(&from);
             tell.send_modify(|news| news.done = Some(result));
         });
         Ok(Shared { file, news: Some(news), at: 0, bytes })
@@ -300,7 +303,7 @@ impl Inner {
         let layer = Layer { blob, compression: Compression::None };
         let fetch = Fetch { session, image: &image, layer };
         let (send, mut pieces) = layer::channel();
-        let path = self.packed_path(blob.digest);
+        let path = self.packed_path(origin(&talk.reference, blob.digest));
         let (file, its_tell) = (Arc::clone(file), tell.clone());
         let thread = tokio::task::spawn_blocking(move || -> io::Result<Option<Digest>> {
             let mut hasher = Hasher::default();
@@ -333,8 +336,8 @@ impl Inner {
         }
     }
 
-    fn packed_path(&self, digest: Digest) -> std::path::PathBuf {
-        self.dir.join("packed").join(digest.hex())
+    fn packed_path(&self, from: Digest) -> std::path::PathBuf {
+        self.dir.join("packed").join(from.hex())
     }
 
     /// Removes packed layers, those used longest ago first, until the rest is within the bound.

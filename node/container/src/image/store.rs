@@ -5,8 +5,10 @@
 //! ```text
 //! DIR/lock                      held by the process that has the store open
 //! DIR/blobs/HEX                 manifests, indexes, configs; named by sha256
+//! DIR/proofs/HEX/HEX            whom a document was given to ([`proofs`](super::proofs))
 //! DIR/layers/HEX/root           a layer, named by the sha256 of its uncompressed tar
 //! DIR/layers/HEX/bytes          the length of its files together, decimal
+//! DIR/layers/HEX/from/HEX       which registry has sent it
 //! DIR/packed/HEX                a layer as the registry has it, for other stores ([`share`])
 //! DIR/incomplete/               emptied at open
 //! ```
@@ -32,6 +34,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use crate::image::config::Config;
 use crate::image::layer::{self, Ended, Fetch};
 use crate::image::manifest::{self, Document, Fault, Layer, Manifest};
+use crate::image::proofs::{Asker, Proofs, origin};
 use crate::image::registry::{Clients, Endpoint, Session};
 use crate::image::share::{Counters, Home, Incoming, Neighbours, Pack, Wanted};
 use crate::image::steps::step;
@@ -98,7 +101,7 @@ pub(super) struct Inner {
     /// Names what is incomplete.
     made: AtomicU64,
     pub(super) neighbours: OnceLock<Arc<dyn Neighbours>>,
-    /// Layers on their way home.
+    /// Layers on their way home, by where they are from.
     pub(super) packs: Mutex<HashMap<Digest, Pack>>,
     pub(super) pack_slots: Semaphore,
     pub(super) counters: Counters,
@@ -131,6 +134,7 @@ struct News {
 pub(super) struct Talk {
     pub(super) reference: Reference,
     credentials: Option<Credentials>,
+    asker: Asker,
     /// The registry itself last.
     endpoints: Vec<(Endpoint, OnceCell<Session>)>,
 }
@@ -165,7 +169,7 @@ impl Store {
             }
             _ => {}
         }
-        for name in ["incomplete", "blobs", "layers", "packed"] {
+        for name in ["incomplete", "blobs", "proofs", "layers", "packed"] {
             make(&dir.join(name), 0o755)?;
         }
         let inner = Inner {
@@ -206,7 +210,8 @@ impl Store {
     }
 
     /// Brings an image to the disk. A digest in the reference is taken at its word, so an image
-    /// that the store has is served without its registry; a tag is resolved first.
+    /// that the store has is served without its registry to whom that has given it before; a tag
+    /// is resolved first.
     ///
     /// Cancelling is safe: what nobody waits for any more is given up and leaves nothing.
     ///
@@ -279,7 +284,8 @@ impl Store {
     ) -> Result<(), Error> {
         progress.started(layer.blob.digest, layer.blob.bytes);
         let mut told = 0;
-        while !self.inner.has_layer(diff_id) {
+        let from = origin(&talk.reference, layer.blob.digest);
+        while !self.inner.has_layer_from(diff_id, from) {
             let (mut news, shares_failure) = self.join(talk, diff_id, layer);
             let result = loop {
                 let now = news.borrow_and_update().clone();
@@ -294,7 +300,8 @@ impl Store {
                 }
             };
             match result {
-                Some(Ok(())) => break,
+                // If it is from where we wanted it.
+                Some(Ok(())) => {}
                 // Somebody else's credentials or registry failed, not ours.
                 Some(Err(error)) if shares_failure => return Err(error),
                 // Given up, as nobody waited at that moment.
@@ -384,14 +391,14 @@ impl Inner {
         Ok(Documents { digest, manifest, config })
     }
 
-    /// A manifest by digest, from the disk if it is there.
+    /// A manifest by digest, from the disk if it is there and was given to who asks.
     async fn manifest(
         &self,
         talk: &Talk,
         digest: Digest,
         keep: Keep,
     ) -> Result<(Digest, Document), Error> {
-        if let Some(bytes) = self.blob(digest)? {
+        if let Some(bytes) = self.given(talk, digest)? {
             return Ok((digest, talk.parse(&bytes, "")?));
         }
         self.fetch_manifest(talk, &digest.to_string(), Some(digest), keep).await
@@ -412,7 +419,7 @@ impl Inner {
         };
         let (actual, document, bytes) = talk.ask(&self.clients, ask).await?;
         if keep == Keep::Yes {
-            self.keep_blob(actual, bytes).await?;
+            self.keep_given(talk, actual, bytes).await?;
         }
         Ok((actual, document))
     }
@@ -424,7 +431,7 @@ impl Inner {
         keep: Keep,
     ) -> Result<Config, Error> {
         let digest = manifest.config.digest;
-        let bytes = match self.blob(digest)? {
+        let bytes = match self.given(talk, digest)? {
             Some(bytes) => bytes,
             None => {
                 let ask = |session: &'a Session| async move {
@@ -434,7 +441,7 @@ impl Inner {
                 };
                 let bytes = talk.ask(&self.clients, ask).await?;
                 if keep == Keep::Yes {
-                    self.keep_blob(digest, bytes.clone()).await?;
+                    self.keep_given(talk, digest, bytes.clone()).await?;
                 }
                 bytes
             }
@@ -447,6 +454,24 @@ impl Inner {
         }
         config.check_platform(&talk.reference)?;
         Ok(config)
+    }
+
+    pub(super) fn proofs(&self, document: Digest) -> Proofs {
+        Proofs::of(self.dir.join("proofs").join(document.hex()))
+    }
+
+    /// A document that the store has and that was given to who asks.
+    fn given(&self, talk: &Talk, digest: Digest) -> Result<Option<Bytes>, Error> {
+        if self.proofs(digest).has_any(&talk.asker) { self.blob(digest) } else { Ok(None) }
+    }
+
+    /// Keeps a document that was just given to who asks.
+    async fn keep_given(&self, talk: &Talk, digest: Digest, bytes: Bytes) -> Result<(), Error> {
+        if self.blob(digest)?.is_none() {
+            self.keep_blob(digest, bytes).await?;
+        }
+        let proved = self.proofs(digest).add_asker(&talk.asker);
+        proved.map_err(Error::disk(&self.blob_path(digest)))
     }
 
     /// A document that the store has. One that the disk has spoilt is as good as none.
@@ -488,7 +513,7 @@ impl Inner {
         tell: &watch::Sender<News>,
     ) -> Result<(), Error> {
         let _slot = self.slots.acquire().await.expect("the slots are never closed");
-        if self.has_layer(diff_id) {
+        if self.has_layer_from(diff_id, origin(&talk.reference, layer.blob.digest)) {
             return Ok(());
         }
         if self.fetch_at_home(talk, diff_id, layer, tell).await? {
@@ -533,7 +558,8 @@ impl Inner {
                     let fed = incoming.feed(blob.bytes, send, &advanced).await;
                     fed.map_err(|error| elsewhere(talk, "its home", &error))
                 };
-                self.make(&talk.reference.to_string(), diff_id, layer, feed).await
+                let from = origin(&talk.reference, layer.blob.digest);
+                self.make(&talk.reference.to_string(), diff_id, layer, Some(from), feed).await
             }
             Err(error) => Err(error),
         };
@@ -552,13 +578,14 @@ impl Inner {
         }
     }
 
-    /// Unpacks what `feed` sends, and publishes it once it is whole and verified. `image` is for
-    /// errors.
+    /// Unpacks what `feed` sends, and publishes it once it is whole and verified, as from there.
+    /// `image` is for errors.
     pub(super) async fn make<F: Future<Output = Result<(), Error>>>(
         &self,
         image: &str,
         diff_id: Digest,
         layer: Layer,
+        from: Option<Digest>,
         feed: impl FnOnce(tokio::sync::mpsc::Sender<layer::Piece>) -> F,
     ) -> Result<(), Error> {
         let (send, pieces) = layer::channel();
@@ -566,6 +593,7 @@ impl Inner {
             incomplete: self.incomplete(diff_id),
             layers: self.dir.join("layers"),
             layer: self.layer_dir(diff_id),
+            from,
         };
         let path = making.incomplete.path.clone();
         let thread = tokio::task::spawn_blocking(move || making.run(pieces, layer, diff_id));
@@ -596,7 +624,8 @@ impl Inner {
         let fetch = Fetch { session, image: &image, layer };
         let feed =
             |send| async { fetch.feed(send, &|got| tell.send_modify(|news| news.got = got)).await };
-        self.make(&image, diff_id, layer, feed).await
+        let from = origin(&talk.reference, layer.blob.digest);
+        self.make(&image, diff_id, layer, Some(from), feed).await
     }
 
     pub(super) fn incomplete(&self, digest: Digest) -> Incomplete {
@@ -611,6 +640,11 @@ impl Inner {
 
     pub(super) fn has_layer(&self, diff_id: Digest) -> bool {
         self.layer_dir(diff_id).exists()
+    }
+
+    /// Whether the layer is there and came from there.
+    fn has_layer_from(&self, diff_id: Digest, from: Digest) -> bool {
+        senders(&self.layer_dir(diff_id)).has(from)
     }
 
     pub(super) fn blob_path(&self, digest: Digest) -> PathBuf {
@@ -660,6 +694,11 @@ impl Inner {
     }
 }
 
+/// Who has sent a layer.
+fn senders(layer: &Path) -> Proofs {
+    Proofs::of(layer.join("from"))
+}
+
 /// What went wrong at another store.
 fn elsewhere(talk: &Talk, host: &str, error: &io::Error) -> Error {
     let (image, host) = (talk.reference.to_string(), host.to_owned());
@@ -671,6 +710,7 @@ struct Making {
     incomplete: Incomplete,
     layers: PathBuf,
     layer: PathBuf,
+    from: Option<Digest>,
 }
 
 impl Making {
@@ -693,12 +733,18 @@ impl Making {
     /// its power has the whole layer or none. One syncfs(2) costs less than an fsync of each file.
     fn publish(&self, bytes: u64) -> io::Result<()> {
         fs::write(self.incomplete.path.join("bytes"), bytes.to_string())?;
+        if let Some(from) = self.from {
+            senders(&self.incomplete.path).add(from)?;
+        }
         step("layer measured");
         syncfs(File::open(&self.incomplete.path)?)?;
         step("layer synced");
         match fs::rename(&self.incomplete.path, &self.layer) {
-            // A fetch that was given up too late to stop has made it meanwhile.
-            Err(_) if self.layer.exists() => return Ok(()),
+            // It was there, from elsewhere; or a fetch that was given up too late to stop has made
+            // it meanwhile.
+            Err(_) if self.layer.exists() => {
+                return self.from.map_or(Ok(()), |from| senders(&self.layer).add(from));
+            }
             result => result?,
         }
         step("layer in place");
@@ -730,6 +776,7 @@ impl Talk {
         Self {
             reference: reference.clone(),
             credentials: own.cloned(),
+            asker: clients.asker(reference, own),
             endpoints: endpoints.into_iter().map(|it| (it, OnceCell::new())).collect(),
         }
     }
@@ -846,8 +893,14 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod documents_tests;
+#[cfg(test)]
+mod proofs_tests;
+#[cfg(test)]
 mod registry_tests;
 #[cfg(test)]
 mod share_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -3,6 +3,7 @@
 //! Each test has a runtime of its own and ends by comparing the host with what it was before.
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
+mod content;
 mod disk;
 mod egress;
 mod errors;

@@ -520,15 +520,29 @@ mod resume {
             0      start action
             0      OUT APP: Starting health monitoring of container
             0      connect 8080
-            2000   connect 8080
+            10     connect 8080
+            30     connect 8080
+            70     connect 8080
+            150    connect 8080
+            310    connect 8080
+            630    connect 8080
+            1270   connect 8080
+            2550   connect 8080
             4000   the next life
             4000   connect 8080
-            6000   connect 8080
-            7000   ERR HEALTH: Timed out after 7s (2 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
+            4010   connect 8080
+            4030   connect 8080
+            4070   connect 8080
+            4150   connect 8080
+            4310   connect 8080
+            4630   connect 8080
+            5270   connect 8080
+            6550   connect 8080
+            7000   ERR HEALTH: Timed out after 7s (9 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
             7000   ERR APP: Failed after 7s: startup health check never passed.
             7000   Terminate action
             7000   OUT APP: Exit status 143
-            7000   failed: "Instance never healthy after 7s: Timed out after 7s (2 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
+            7000   failed: "Instance never healthy after 7s: Timed out after 7s (9 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
         "#]].assert_eq(&world.sandbox.story());
     }
 

@@ -11,9 +11,9 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::check::{Check, HttpCheck, TcpCheck};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::limits::PROBE_BODY_BYTES_MAX;
+use crate::limits::{PROBE_BODY_BYTES_MAX, UNHEALTHY_PAUSE_FIRST};
 use crate::sandbox::Sandbox;
 use crate::services::Settings;
 use crate::units;
@@ -53,7 +53,8 @@ impl Probe {
         })
     }
 
-    /// Checks at once and then every `every`, until it passes or its time is over.
+    /// Checks at once, then after pauses that grow to `every`, and then every `every`, until it
+    /// passes or its time is over. What comes is known by twice the time that it took to come.
     pub(super) async fn until_passed(
         &self,
         sandbox: &impl Sandbox,
@@ -62,17 +63,18 @@ impl Probe {
     ) -> Result<(), String> {
         let mut attempts: u64 = 0;
         let mut last = String::new();
-        let mut ticks = interval(every);
-        // A check that took longer than the interval is followed by the next at once.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (mut pause, mut next) = (UNHEALTHY_PAUSE_FIRST.min(every), Instant::now());
         let passed = async {
             loop {
-                ticks.tick().await;
+                sleep_until(next).await;
                 attempts += 1;
                 match self.check(sandbox).await {
                     Ok(()) => return,
                     Err(text) => last = text,
                 }
+                // A check that took longer than the pause is followed by the next at once.
+                next = (next + pause).max(Instant::now());
+                pause = (pause * 2).min(every);
             }
         };
         let Some((long, at)) = deadline else {

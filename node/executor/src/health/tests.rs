@@ -35,18 +35,18 @@ async fn a_tcp_check_passes_when_the_port_takes_a_connection() {
         0      start action
         0      OUT APP: Starting health monitoring of container
         0      connect 8080
-        2000   connect 8080
-        4000   connect 8080
-        4000   OUT APP: Container became healthy
-        4000   connect 8080
-        4000   Running { routable: true }
-        34000  connect 8080
-        64000  connect 8080
-        64000  ERR HEALTH: Liveness check unsuccessful: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
-        64000  ERR APP: Container became unhealthy
-        64000  Terminate action
-        64100  OUT APP: Exit status 0
-        64100  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
+        10     connect 8080
+        30     connect 8080
+        30     OUT APP: Container became healthy
+        30     connect 8080
+        30     Running { routable: true }
+        30030  connect 8080
+        60030  connect 8080
+        60030  ERR HEALTH: Liveness check unsuccessful: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
+        60030  ERR APP: Container became unhealthy
+        60030  Terminate action
+        60130  OUT APP: Exit status 0
+        60130  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
     "#]]).await;
 }
 
@@ -58,16 +58,16 @@ async fn an_http_check_passes_only_on_200() {
         0      start action
         0      OUT APP: Starting health monitoring of container
         0      connect 8080
-        2000   connect 8080
-        2000   OUT APP: Container became healthy
-        2000   connect 8080
-        2000   Running { routable: true }
-        32000  connect 8080
-        32000  ERR HEALTH: Liveness check unsuccessful: failed to make HTTP request to '/ok?x=1' on port 8080: received status code 500 in 0ms
-        32000  ERR APP: Container became unhealthy
-        32000  Terminate action
-        32100  OUT APP: Exit status 0
-        32100  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/ok?x=1' on port 8080: received status code 500 in 0ms"
+        10     connect 8080
+        10     OUT APP: Container became healthy
+        10     connect 8080
+        10     Running { routable: true }
+        30010  connect 8080
+        30010  ERR HEALTH: Liveness check unsuccessful: failed to make HTTP request to '/ok?x=1' on port 8080: received status code 500 in 0ms
+        30010  ERR APP: Container became unhealthy
+        30010  Terminate action
+        30110  OUT APP: Exit status 0
+        30110  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/ok?x=1' on port 8080: received status code 500 in 0ms"
     "#]].assert_eq(&world.story().await);
     let requests = world.sandbox.state().requests.clone();
     expect![[r#"
@@ -87,41 +87,47 @@ async fn a_start_timeout_ends_an_instance_that_was_never_healthy() {
         0      start action
         0      OUT APP: Starting health monitoring of container
         0      connect 8080
-        2000   connect 8080
-        4000   connect 8080
-        6000   connect 8080
-        8000   connect 8080
-        10000  connect 8080
-        12000  connect 8080
-        14000  connect 8080
-        16000  connect 8080
-        18000  connect 8080
-        20000  connect 8080
-        22000  connect 8080
-        24000  connect 8080
-        26000  connect 8080
-        28000  connect 8080
-        30000  connect 8080
-        32000  connect 8080
-        34000  connect 8080
-        36000  connect 8080
-        38000  connect 8080
-        40000  connect 8080
-        42000  connect 8080
-        44000  connect 8080
-        46000  connect 8080
-        48000  connect 8080
-        50000  connect 8080
-        52000  connect 8080
-        54000  connect 8080
-        56000  connect 8080
-        58000  connect 8080
-        60000  connect 8080
-        60200  ERR HEALTH: Timed out after 1m0.2s (31 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
+        10     connect 8080
+        30     connect 8080
+        70     connect 8080
+        150    connect 8080
+        310    connect 8080
+        630    connect 8080
+        1270   connect 8080
+        2550   connect 8080
+        4550   connect 8080
+        6550   connect 8080
+        8550   connect 8080
+        10550  connect 8080
+        12550  connect 8080
+        14550  connect 8080
+        16550  connect 8080
+        18550  connect 8080
+        20550  connect 8080
+        22550  connect 8080
+        24550  connect 8080
+        26550  connect 8080
+        28550  connect 8080
+        30550  connect 8080
+        32550  connect 8080
+        34550  connect 8080
+        36550  connect 8080
+        38550  connect 8080
+        40550  connect 8080
+        42550  connect 8080
+        44550  connect 8080
+        46550  connect 8080
+        48550  connect 8080
+        50550  connect 8080
+        52550  connect 8080
+        54550  connect 8080
+        56550  connect 8080
+        58550  connect 8080
+        60200  ERR HEALTH: Timed out after 1m0.2s (37 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused
         60200  ERR APP: Failed after 1m0.2s: startup health check never passed.
         60200  Terminate action
         60300  OUT APP: Exit status 0
-        60300  failed: "Instance never healthy after 1m0.2s: Timed out after 1m0.2s (31 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
+        60300  failed: "Instance never healthy after 1m0.2s: Timed out after 1m0.2s (37 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:8080: dial tcp 10.255.0.2:8080: connect: connection refused"
     "#]]).await;
     check(checked(tcp, 500), &[(8080, &[Page::Silent])], expect![[r#"
         0      start action
@@ -140,15 +146,16 @@ async fn without_a_start_timeout_it_is_waited_for_ever() {
     let lrp = checked(json!({"tcp_check": {"port": 8080}}), 0);
     let world = world(lrp, &[(8080, &[Page::Refused])]);
     let story = world.story_stopped_after(3_600_000).await;
-    assert_eq!(story.matches("connect 8080").count(), 1801);
+    // Nine in the first 2,550 ms, and then one each two seconds.
+    assert_eq!(story.matches("connect 8080").count(), 9 + 1798);
     let tail: String = story.lines().rev().take(6).collect::<Vec<_>>().join("\n");
     expect![[r#"
         3600100 stopped: ""
         3600100 OUT APP: Exit status 0
         3600000 Terminate action
         3600000 OUT APP: Cell cell-1 stopping instance guid-1
-        3600000 connect 8080
-        3600000 stop"#]]
+        3600000 stop
+        3598550 connect 8080"#]]
     .assert_eq(&tail);
 }
 
@@ -252,20 +259,20 @@ async fn all_startup_checks_must_pass_and_one_liveness_check_may_not_fail() {
         0      OUT APP: Starting health monitoring of container
         0      connect 1
         0      connect 2
-        2000   connect 2
-        2000   OUT APP: Container became healthy
-        2000   connect 1
-        2000   connect 2
-        2000   Running { routable: true }
-        7000   connect 1
-        9000   connect 2
-        12000  connect 1
-        16000  connect 2
-        16000  ERR CHECKS: Liveness check unsuccessful: failed to make HTTP request to '/' on port 2: received status code 500 in 0ms
-        16000  ERR APP: Container became unhealthy
-        16000  Terminate action
-        16100  OUT APP: Exit status 0
-        16100  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/' on port 2: received status code 500 in 0ms"
+        10     connect 2
+        10     OUT APP: Container became healthy
+        10     connect 1
+        10     connect 2
+        10     Running { routable: true }
+        5010   connect 1
+        7010   connect 2
+        10010  connect 1
+        14010  connect 2
+        14010  ERR CHECKS: Liveness check unsuccessful: failed to make HTTP request to '/' on port 2: received status code 500 in 0ms
+        14010  ERR APP: Container became unhealthy
+        14010  Terminate action
+        14110  OUT APP: Exit status 0
+        14110  failed: "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/' on port 2: received status code 500 in 0ms"
     "#]]).await;
     let ports: [(u16, &[Page]); 2] = [(1, &[Page::Refused]), (2, &[Page::Refused])];
     check(lrp, &ports, expect![[r#"
@@ -273,15 +280,29 @@ async fn all_startup_checks_must_pass_and_one_liveness_check_may_not_fail() {
         0      OUT APP: Starting health monitoring of container
         0      connect 1
         0      connect 2
-        2000   connect 1
-        2000   connect 2
-        4000   connect 1
-        4000   connect 2
-        5000   ERR CHECKS: Timed out after 5s (3 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:1: dial tcp 10.255.0.2:1: connect: connection refused; Timed out after 5s (3 attempts) waiting for startup check to succeed: failed to make HTTP request to '/' on port 2: connection refused
+        10     connect 1
+        10     connect 2
+        30     connect 1
+        30     connect 2
+        70     connect 1
+        70     connect 2
+        150    connect 1
+        150    connect 2
+        310    connect 1
+        310    connect 2
+        630    connect 1
+        630    connect 2
+        1270   connect 1
+        1270   connect 2
+        2550   connect 1
+        2550   connect 2
+        4550   connect 1
+        4550   connect 2
+        5000   ERR CHECKS: Timed out after 5s (10 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:1: dial tcp 10.255.0.2:1: connect: connection refused; Timed out after 5s (10 attempts) waiting for startup check to succeed: failed to make HTTP request to '/' on port 2: connection refused
         5000   ERR APP: Failed after 5s: startup health check never passed.
         5000   Terminate action
         5100   OUT APP: Exit status 0
-        5100   failed: "Instance never healthy after 5s: Timed out after 5s (3 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:1: dial tcp 10.255.0.2:1: connect: connection refused; Timed out after 5s (3 attempts) waiting for startup check to succeed: failed to make HTTP request to '/' on port 2: connection refused"
+        5100   failed: "Instance never healthy after 5s: Timed out after 5s (10 attempts) waiting for startup check to succeed: failed to make TCP connection to 10.255.0.2:1: dial tcp 10.255.0.2:1: connect: connection refused; Timed out after 5s (10 attempts) waiting for startup check to succeed: failed to make HTTP request to '/' on port 2: connection refused"
     "#]]).await;
 }
 
@@ -366,26 +387,26 @@ async fn readiness_turns_an_instance_routable_and_back() {
         0      connect 8080
         0      connect 8081
         0      Running { routable: false }
-        2000   connect 8080
-        2000   OUT HEALTH: Container passed the readiness health check. Container marked ready and added to route pool.
-        2000   connect 8080
-        2000   connect 8081
-        2000   Running { routable: true }
-        13000  connect 8081
-        24000  connect 8081
-        32000  connect 8080
-        32000  OUT HEALTH: Container failed the readiness health check. Container marked not ready and removed from route pool.
-        32000  connect 8080
-        32000  connect 8081
-        32000  Running { routable: false }
-        32000  OUT HEALTH: Container passed the readiness health check. Container marked ready and added to route pool.
-        32000  connect 8080
-        32000  connect 8081
-        32000  Running { routable: true }
-        43000  connect 8081
-        54000  connect 8081
-        62000  connect 8080
-        65000  connect 8081
+        10     connect 8080
+        10     OUT HEALTH: Container passed the readiness health check. Container marked ready and added to route pool.
+        10     connect 8080
+        10     connect 8081
+        10     Running { routable: true }
+        11010  connect 8081
+        22010  connect 8081
+        30010  connect 8080
+        30010  OUT HEALTH: Container failed the readiness health check. Container marked not ready and removed from route pool.
+        30010  connect 8080
+        30010  connect 8081
+        30010  Running { routable: false }
+        30010  OUT HEALTH: Container passed the readiness health check. Container marked ready and added to route pool.
+        30010  connect 8080
+        30010  connect 8081
+        30010  Running { routable: true }
+        41010  connect 8081
+        52010  connect 8081
+        60010  connect 8080
+        63010  connect 8081
         70000  OUT APP: Exit status 1
         70000  failed: "APP: Exited with status 1"
     "#]]).await;
@@ -409,13 +430,13 @@ async fn an_instance_is_ready_only_once_it_runs() {
         0      connect 1
         0      OUT CHECKS: Starting readiness health monitoring of container
         0      connect 2
-        2000   connect 1
-        4000   connect 1
-        4000   OUT APP: Container became healthy
-        4000   connect 1
-        4000   OUT CHECKS: Container passed the readiness health check. Container marked ready and added to route pool.
-        4000   connect 2
-        4000   Running { routable: true }
+        10     connect 1
+        30     connect 1
+        30     OUT APP: Container became healthy
+        30     connect 1
+        30     OUT CHECKS: Container passed the readiness health check. Container marked ready and added to route pool.
+        30     connect 2
+        30     Running { routable: true }
         10000  stop
         10000  OUT APP: Cell cell-1 stopping instance guid-1
         10000  Terminate action

@@ -153,6 +153,9 @@ fn become_image(
     }
     let env = environment(process, user);
     let dir = working_dir(process, user)?;
+    for directory in &process.directories {
+        make_directory(&Path::new("/").join(directory), user)?;
+    }
     become_user(setup, user)?;
     // After the user: the directory may be another's.
     std::env::set_current_dir(&dir).with_context(|| format!("enter {dir}"))?;
@@ -238,13 +241,19 @@ fn working_dir(process: &Process, user: &Identity) -> Result<String> {
         return Ok(home.unwrap_or_else(|| "/".to_owned()));
     };
     let dir = Path::new("/").join(dir);
+    make_directory(&dir, user)?;
+    Ok(dir.to_string_lossy().into_owned())
+}
+
+/// Makes what is missing of a directory's path, as the user's.
+fn make_directory(dir: &Path, user: &Identity) -> Result<()> {
     let what = || format!("create {}", dir.display());
     let missing: Vec<&Path> = dir.ancestors().take_while(|part| !part.exists()).collect();
     for part in missing.into_iter().rev() {
         fs::create_dir(part).with_context(what)?;
         std::os::unix::fs::lchown(part, Some(user.uid), Some(user.gid)).with_context(what)?;
     }
-    Ok(dir.to_string_lossy().into_owned())
+    Ok(())
 }
 
 /// Where a program may lie: itself if its name has a slash, else in each directory of `path`.

@@ -82,7 +82,9 @@ pub(super) fn resolve(
             home: Some(entry.home.to_owned()).filter(|home| home.starts_with('/')),
         },
         None => {
-            let uid = user.parse().map_err(|_| UserError::NoUser(user.to_owned()))?;
+            // Diego: root needs no entry.
+            let uid = if user == "root" { Ok(0) } else { user.parse() };
+            let uid = uid.map_err(|_| UserError::NoUser(user.to_owned()))?;
             Identity { uid, gid: 0, groups: Vec::new(), name: None, home: None }
         }
     };

@@ -161,3 +161,27 @@ async fn what_is_kept_for_others_is_bounded_and_the_longest_unused_goes() {
     assert_eq!(stores[1].origins().neighbours, 1, "it was passed on all the same");
     assert_eq!(fs::read_dir(dir.path().join("packed")).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn a_home_gives_a_layer_of_one_registry_to_no_image_of_another() {
+    let (host, seen) = registry(|_, _| None).await;
+    let (_dirs, stores) = street(2, Manner::Honest);
+    pull(&stores[1], &host, None).await.unwrap();
+    // Who knows its digest, and has a registry that knows nothing of it.
+    let (thief, asked) = registry(|request, _| {
+        is_layer(request).then(|| {
+            let status = hyper::StatusCode::NOT_FOUND;
+            crate::image::serve::refusal(status, "BLOB_UNKNOWN", "blob unknown")
+        })
+    })
+    .await;
+    for store in &stores {
+        let error = pull(store, &thief, None).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains("answered 404 for the layer"), "{error}");
+    }
+    assert!(layers_sent(&asked) >= 2);
+    assert_eq!(layers_sent(&seen), 1);
+    // And the same registry's images have it from home.
+    drop(pull(&stores[0], &host, None).await.unwrap());
+    assert_eq!(layers_sent(&seen), 1);
+}
