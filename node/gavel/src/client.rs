@@ -1,7 +1,7 @@
 //! Speaks to whichever node answers.
 //!
 //! Endpoints are tried in turn. A read is asked again elsewhere when a node is lost; a change is
-//! sent again only while it is certain that it has not happened. A node that says it cannot serve
+//! sent again, and a command run in a container, only while it is certain that it has not happened. A node that says it cannot serve
 //! now, as all do for the moment of an election, is asked again, with growing pauses, until the
 //! time is up.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::admin::{Consistency, InstanceUsage, Routing, Waiting};
-use api::attach::{Frames, NotOpened, Open};
+use api::attach::{Exec, Frames, NotOpened, Open, What};
 use api::wire::{Dialer, Stream};
 use api::{AdminClient, Error};
 use model::{ActualLrp, DesiredLrp, FeatureFlag, ProcessGuid};
@@ -92,7 +92,8 @@ impl Client {
         self.ask(Kind::Change(look), self.timeout, call).await
     }
 
-    /// Opens an attached stream at the first endpoint that can serve it now.
+    /// Opens an attached stream at the first endpoint that can serve it now. A command that a node
+    /// may have begun is asked of no other.
     pub(crate) async fn attach(&self, open: &Open) -> Result<Frames<Stream>, Failure> {
         let mut unreached = Vec::new();
         let mut busy = None;
@@ -103,6 +104,12 @@ impl Client {
                 Ok(frames) => return Ok(frames),
                 Err(NotOpened::Failed(error @ Error::Unavailable(_))) => busy = Some(error),
                 Err(NotOpened::Failed(error)) => return Err(Failure::Refused(error)),
+                Err(NotOpened::Lost(error)) => match &open.what {
+                    What::Exec(exec) => return Err(may_have_run(endpoint, exec, &error)),
+                    // A connection more does no harm.
+                    What::Forward(_) => unreached
+                        .push(Unreached { endpoint: endpoint.clone(), reason: error.to_string() }),
+                },
                 Err(NotOpened::Unreached(error)) => {
                     let is_reached = error.kind() == std::io::ErrorKind::UnexpectedEof
                         || error.kind() == std::io::ErrorKind::ConnectionReset;
@@ -243,6 +250,14 @@ enum Attempt<T> {
     Busy(String),
     Unreached(String),
     Over(Failure),
+}
+
+fn may_have_run(endpoint: &str, exec: &Exec, error: &std::io::Error) -> Failure {
+    let command = if exec.command.is_empty() { "a shell" } else { &exec.command.join(" ") };
+    Failure::Failed(format!(
+        "the connection to {endpoint} was lost after it was asked to run {command}: {error}; it \
+         may have run, and is not run again"
+    ))
 }
 
 /// tarpc gives a call ten seconds unless told otherwise.
