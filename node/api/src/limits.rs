@@ -13,6 +13,9 @@ pub const USAGE_CONTAINERS_MAX: usize = 256;
 /// Longest that a call which waits for news is held open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// Longest that an image's staging takes, the wait for a cell among it.
+pub const STAGING_MAX: Duration = Duration::from_secs(120);
+
 /// Largest frame of an attached stream, in bytes: a command with its arguments. A container takes
 /// as much of them.
 pub const ATTACH_FRAME_BYTES_MAX: usize = 256 << 10;

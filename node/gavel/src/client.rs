@@ -40,6 +40,8 @@ enum Kind<'a> {
     Read,
     /// A read that the node may hold open for as long as it is allowed to.
     Poll,
+    /// A read that takes its time: all that there is, at a node that has just answered.
+    Errand,
     /// With the command that shows whether it has happened.
     Change(&'a str),
 }
@@ -80,6 +82,15 @@ impl Client {
         call: impl AsyncFn(&AdminClient, Context) -> Answer<T>,
     ) -> Result<T, Failure> {
         self.ask(Kind::Poll, api::limits::WAIT_MAX + POLL_SLACK, call).await
+    }
+
+    /// As [`Client::read`], of what a node is long about, and for as long as this.
+    pub(crate) async fn run_errand<T>(
+        &mut self,
+        timeout: Duration,
+        call: impl AsyncFn(&AdminClient, Context) -> Answer<T>,
+    ) -> Result<T, Failure> {
+        self.ask(Kind::Errand, timeout, call).await
     }
 
     /// Changes something. `look` is the command that shows whether it has happened, for when the
@@ -172,26 +183,29 @@ impl Client {
             Err(reason) => return Attempt::Unreached(reason),
         };
         // A change goes only to a node that has just answered: on a connection that is dead, or
-        // to something that is no node, it would be lost in a way that says nothing.
-        if let Kind::Change(_) = kind
+        // to something that is no node, it would be lost in a way that says nothing. And an errand
+        // would wait there for nothing.
+        if let Kind::Change(_) | Kind::Errand = kind
             && let Err(error) = admin.cluster_status(until(share.min(PING_TIMEOUT))).await
         {
             return Attempt::Unreached(self.describe(&error, share.min(PING_TIMEOUT)));
         }
         let wait = match kind {
             Kind::Read => share,
-            Kind::Poll | Kind::Change(_) => left,
+            Kind::Poll | Kind::Errand | Kind::Change(_) => left,
         };
         let answer = call(&admin, until(wait)).await;
         match (answer, kind) {
             (Ok(Ok(answer)), _) => Attempt::Answered(answer),
             (Ok(Err(Error::Unavailable(reason))), _)
-            | (Ok(Err(Error::Unknown(reason))), Kind::Read | Kind::Poll) => Attempt::Busy(reason),
+            | (Ok(Err(Error::Unknown(reason))), Kind::Read | Kind::Poll | Kind::Errand) => {
+                Attempt::Busy(reason)
+            }
             (Ok(Err(Error::Unknown(reason))), Kind::Change(look)) => {
                 Attempt::Over(Failure::Unknown { reason, look: look.to_owned() })
             }
             (Ok(Err(error)), _) => Attempt::Over(Failure::Refused(error)),
-            (Err(error), Kind::Read | Kind::Poll) => {
+            (Err(error), Kind::Read | Kind::Poll | Kind::Errand) => {
                 Attempt::Unreached(self.describe(&error, wait))
             }
             (Err(error), Kind::Change(look)) => {

@@ -54,6 +54,8 @@ fn a_node_that_hangs_is_passed_over_by_reads_and_by_changes() {
     let endpoints = format!("{silent},{}", fake.endpoint());
     ask(&endpoints, "cells --timeout 2s").ok();
     ask(&endpoints, "set-domain mine --timeout 2s").ok();
+    // Staging may take long, at a node that is there.
+    ask(&endpoints, "push hello -o me/hello --timeout 4s").ok();
     let failed = ask(&silent, "set-domain mine --timeout 500ms").failed();
     assert!(failed.starts_with("3: error: nobody could be reached"), "{failed}");
     assert!(failed.contains(&format!("{silent}: no answer within ")), "{failed}");
