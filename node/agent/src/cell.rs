@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use model::{Cell, CellHealth, CellLoad, Command, TaskGuid, mutant};
 use plan::cell::{CellAction, Container, Handle, Observed, Work, reconcile};
@@ -12,7 +13,8 @@ use replica::AsyncRuntime;
 use replica::async_runtime::{Instant as _, Select3};
 
 use crate::limits::{
-    CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_PAUSE, REPORT_RETRY, REPORTS_MAX, ROUTE_DRAIN,
+    CELL_SWEEP, CREATES_MAX, HEARTBEAT, REPORT_PAUSE, REPORT_RETRY, REPORTS_MAX,
+    REPORTS_UNPAUSED_MAX, ROUTE_DRAIN,
 };
 use crate::node::{Agent, InstantOf};
 use crate::soft::Message;
@@ -39,7 +41,7 @@ pub(crate) async fn run<W: World>(agent: Agent<W>) {
         }
         W::Runtime::sleep(REPORT_RETRY).await;
     }
-    let cell = CellLoop { agent, begun: Arc::default() };
+    let cell = CellLoop { agent, begun: Arc::default(), even_at: Arc::default() };
     let mut watcher = cell.agent.replica().watch();
     let (mut seen, mut is_due) = (0, true);
     let (mut looked_at, mut load) = (InstantOf::<W>::now(), None);
@@ -66,11 +68,14 @@ pub(crate) async fn run<W: World>(agent: Agent<W>) {
 struct CellLoop<W: World> {
     agent: Agent<W>,
     begun: Arc<Mutex<Begun>>,
+    /// When all proposals of reports so far would have been answered with a pause after each.
+    even_at: Arc<Mutex<Option<InstantOf<W>>>>,
 }
 
 impl<W: World> Clone for CellLoop<W> {
     fn clone(&self) -> Self {
-        Self { agent: self.agent.clone(), begun: Arc::clone(&self.begun) }
+        let (begun, even_at) = (Arc::clone(&self.begun), Arc::clone(&self.even_at));
+        Self { agent: self.agent.clone(), begun, even_at }
     }
 }
 
@@ -237,7 +242,10 @@ impl<W: World> CellLoop<W> {
             while let Some(reports) = this.next_reports() {
                 this.send(reports).await;
                 this.reconcile();
-                W::Runtime::sleep(REPORT_PAUSE).await;
+                let rest = this.rest();
+                if !rest.is_zero() {
+                    W::Runtime::sleep(rest).await;
+                }
             }
         }));
     }
@@ -245,6 +253,15 @@ impl<W: World> CellLoop<W> {
     /// What the records put on this cell.
     fn load(&self) -> Option<CellLoad> {
         self.agent.read_stale().state.load(&self.agent.cell().cell_id).cloned()
+    }
+
+    /// How long the next proposal is to wait, now that one has been answered.
+    fn rest(&self) -> Duration {
+        let now = InstantOf::<W>::now();
+        let mut even_at = self.even_at.lock().expect("no holder of the lock panics");
+        let even = even_at.map_or(now, |at| at.max(now)) + REPORT_PAUSE;
+        *even_at = Some(even);
+        (even - now).saturating_sub(REPORT_PAUSE * (REPORTS_UNPAUSED_MAX - 1))
     }
 
     fn next_reports(&self) -> Option<Vec<(Handle, Command)>> {

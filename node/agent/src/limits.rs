@@ -25,10 +25,13 @@ pub const CELL_SWEEP: Duration = Duration::from_secs(5);
 /// Reports of one cell that share a proposal, at the most: each may bring a task's result of 50 KiB,
 /// and a proposal has 8 MiB.
 pub const REPORTS_MAX: usize = 100;
-/// Between two proposals of one cell's reports: the first goes at once, and what comes up meanwhile
-/// shares the next. Every entry goes to every member, so a thousand cells that start two hundred
-/// containers each would send a quarter of a million of them.
+/// Between two proposals of one cell's reports, on average: what comes up meanwhile shares the next.
+/// Every entry goes to every member, so a thousand cells that start two hundred containers each
+/// would send a quarter of a million of them.
 pub const REPORT_PAUSE: Duration = Duration::from_millis(100);
+/// Proposals of reports that may follow one another at once before [`REPORT_PAUSE`] counts: the start
+/// and the end of a task that stages an image, and the start of its app, which somebody waits for.
+pub const REPORTS_UNPAUSED_MAX: u32 = 4;
 /// After a report that could not be proposed.
 pub const REPORT_RETRY: Duration = Duration::from_millis(500);
 /// Between the entry that takes an instance's record away and its SIGTERM. Every router follows the

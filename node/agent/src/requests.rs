@@ -42,8 +42,9 @@ impl<W: World> Agent<W> {
     /// Has commands agreed as one proposal. Each is accepted or refused by itself, in order.
     ///
     /// # Errors
-    /// See [`ProposeError`].
-    pub(crate) async fn propose_all(
+    ///
+    /// [`ProposeError`]. Dropping the future leaves the outcome unknown.
+    pub async fn propose_all(
         &self,
         commands: Vec<Command>,
     ) -> Result<Vec<Result<bool, Refusal>>, ProposeError> {

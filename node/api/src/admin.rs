@@ -45,8 +45,6 @@ pub struct ImageMetadata {
     pub digest: model::Digest,
     pub entrypoint: Vec<String>,
     pub cmd: Vec<String>,
-    /// `NAME=VALUE`.
-    pub env: Vec<String>,
     /// As the image's `USER` has it; empty is root.
     pub user: String,
     /// Empty is `/`.
@@ -58,6 +56,15 @@ pub struct ImageMetadata {
     pub healthcheck: Option<ImageHealthcheck>,
     /// Of all layers, compressed, in bytes.
     pub size: u64,
+}
+
+/// An image that a task has told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedImage {
+    pub metadata: ImageMetadata,
+    pub task_guid: TaskGuid,
+    /// Where the task ran, as far as the answering node has seen it.
+    pub cell_id: Option<CellId>,
 }
 
 /// An image's own HEALTHCHECK: the container is healthy when this ends with status 0.
@@ -266,10 +273,15 @@ pub trait Admin {
     /// Gives a cell work again, whether its evacuation is over or not.
     async fn open_cell(cell_id: CellId) -> Result<(), Error>;
 
-    /// Fetches an image's metadata, of the platform of the answering node. `image` is a Docker
-    /// name (`user/app:v2`) or a root file system's URL (`docker:///user/app#v2`).
-    /// Without a user of the recipe's own, the node asks as whom its operator says.
-    async fn resolve_image(image: String, user: Option<ImageUser>) -> Result<ImageMetadata, Error>;
+    /// Has a cell fetch an image's metadata, of its platform, by a task, which is gone afterwards.
+    /// `image` is a Docker name (`user/app:v2`) or a root file system's URL (`docker:///user/app#v2`).
+    /// Without a user of the recipe's own, the cell asks as whom its operator says. Takes up to
+    /// [`crate::limits::STAGING_MAX`], or as long as the call may.
+    async fn stage_image(
+        app: ProcessGuid,
+        image: String,
+        user: Option<ImageUser>,
+    ) -> Result<StagedImage, Error>;
     /// What a container has said, from `from` on, or from the oldest line kept. With `follow` and
     /// nothing to tell, waits up to [`crate::limits::WAIT_MAX`].
     async fn logs(

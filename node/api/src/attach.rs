@@ -2,9 +2,12 @@
 //! on a connection of its own to any node.
 //!
 //! After [`ATTACH_GREETING`] come frames: a length of four bytes, then a message in postcard. The
-//! client says [`Open`], the node answers [`FromNode::Opened`] or [`FromNode::Failed`], and bytes
-//! go both ways until the node says how it ended. Whoever closes the connection before that has
-//! gone: the process is hung up.
+//! node says [`FromNode::Ready`], the client [`Open`], the node [`FromNode::Opened`] or
+//! [`FromNode::Failed`], and bytes go both ways until the node says how it ended. Whoever closes
+//! the connection before that has gone: the process is hung up.
+//!
+//! A node that is lost before it was ready was asked for nothing; one that is lost later may have
+//! done it, so no other is asked to run the same ([`NotOpened`]).
 //!
 //! Output is held up by the connection alone: a client that does not read holds up its process.
 //! Input has a window of [`ATTACH_WINDOW_BYTES`], so that the node always reads, and hears of a
@@ -24,7 +27,8 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::Error;
 use crate::limits::{
-    ATTACH_CHUNK_BYTES_MAX, ATTACH_FRAME_BYTES_MAX, ATTACH_OPEN_TIMEOUT, ATTACH_WINDOW_BYTES,
+    ATTACH_CHUNK_BYTES_MAX, ATTACH_FRAME_BYTES_MAX, ATTACH_OPEN_TIMEOUT, ATTACH_READY_TIMEOUT,
+    ATTACH_WINDOW_BYTES,
 };
 use crate::wire::{ATTACH_GREETING, Dialer, Stream};
 
@@ -117,6 +121,8 @@ pub enum FromNode {
     Ended(End),
     /// It was not opened, or cannot go on. The last.
     Failed(Error),
+    /// The client may say what the stream is for. The first.
+    Ready,
 }
 
 /// How it ended.
@@ -198,29 +204,57 @@ where
 /// Why a stream was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOpened {
+    /// The node was not reached, or is none: it was asked for nothing, and another may be.
     #[error("{0}")]
-    Unreached(#[from] io::Error),
+    Unreached(io::Error),
+    /// The node was asked, and its answer did not come: it may have done what it was asked for.
+    #[error("{0}")]
+    Lost(io::Error),
+    /// The node has said no.
     #[error("{0}")]
     Failed(Error),
+}
+
+/// Connects to a node that is ready to be asked; it was asked for nothing yet.
+///
+/// # Errors
+///
+/// The node is not reached, or does not answer as one within [`ATTACH_READY_TIMEOUT`].
+pub async fn ready(dialer: &Dialer, address: &str) -> io::Result<Frames<Stream>> {
+    let mut frames = frames(dialer.dial(address, ATTACH_GREETING).await?);
+    let first = tokio::time::timeout(ATTACH_READY_TIMEOUT, receive(&mut frames))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
+    match first {
+        Some(FromNode::Ready) => Ok(frames),
+        Some(_) => Err(out_of_order()),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Opens a stream at a node.
 ///
 /// # Errors
 ///
-/// [`NotOpened::Unreached`]: the node was not reached, or did not answer as one. [`NotOpened::Failed`]:
-/// it has said no.
+/// [`NotOpened`]: and whether it may have been opened nevertheless.
 pub async fn open(dialer: &Dialer, address: &str, open: Open) -> Result<Frames<Stream>, NotOpened> {
-    let mut frames = frames(dialer.dial(address, ATTACH_GREETING).await?);
-    frames.send(encode(&ToNode::Open(Box::new(open)))).await?;
-    let answer = tokio::time::timeout(ATTACH_OPEN_TIMEOUT, receive(&mut frames))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
-    match answer {
-        Some(FromNode::Opened) => Ok(frames),
-        Some(FromNode::Failed(error)) => Err(NotOpened::Failed(error)),
-        Some(_) => Err(out_of_order().into()),
-        None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+    let mut frames = ready(dialer, address).await.map_err(NotOpened::Unreached)?;
+    let answered = async {
+        // What a failed send has sent is not known.
+        frames.send(encode(&ToNode::Open(Box::new(open)))).await?;
+        match receive(&mut frames).await? {
+            Some(answer @ (FromNode::Opened | FromNode::Failed(_))) => Ok(answer),
+            Some(_) => Err(out_of_order()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    };
+    match tokio::time::timeout(ATTACH_OPEN_TIMEOUT, answered).await {
+        Ok(Ok(FromNode::Failed(error))) => Err(NotOpened::Failed(error)),
+        Ok(Ok(_)) => Ok(frames),
+        Ok(Err(error)) => Err(NotOpened::Lost(error)),
+        Err(_) => {
+            Err(NotOpened::Lost(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")))
+        }
     }
 }
 

@@ -13,6 +13,9 @@ pub const USAGE_CONTAINERS_MAX: usize = 256;
 /// Longest that a call which waits for news is held open.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
 
+/// Longest that an image's staging takes, the wait for a cell among it.
+pub const STAGING_MAX: Duration = Duration::from_secs(120);
+
 /// Largest frame of an attached stream, in bytes: a command with its arguments. A container takes
 /// as much of them.
 pub const ATTACH_FRAME_BYTES_MAX: usize = 256 << 10;
@@ -20,6 +23,8 @@ pub const ATTACH_FRAME_BYTES_MAX: usize = 256 << 10;
 pub const ATTACH_CHUNK_BYTES_MAX: usize = 32 << 10;
 /// Input on its way to a process that has not taken it yet, in bytes; the client waits.
 pub const ATTACH_WINDOW_BYTES: usize = 256 << 10;
+/// Until a node that was reached says that it may be asked, which it does at once.
+pub const ATTACH_READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a node, and the one that it asks, have begun what a stream was opened for.
 pub const ATTACH_OPEN_TIMEOUT: Duration = Duration::from_secs(40);
 /// Silence on a connection before the other side is asked whether it is there, between two such

@@ -28,7 +28,7 @@ use crate::limits::{
 pub const ADMIN_GREETING: [u8; 8] = *b"GAVELAD\x01";
 pub const RAFT_GREETING: [u8; 8] = *b"GAVELRA\x01";
 pub const IMAGE_GREETING: [u8; 8] = *b"GAVELIM\x01";
-pub const ATTACH_GREETING: [u8; 8] = *b"GAVELAT\x01";
+pub const ATTACH_GREETING: [u8; 8] = *b"GAVELAT\x02";
 
 /// postcard, for tokio-serde, which brings none of its own.
 #[derive(Clone, Copy, Debug, Default)]

@@ -109,7 +109,7 @@ async fn receive(
             Ok(Some(FromNode::Output(bytes))) => write(output, &bytes).await?,
             Ok(Some(FromNode::Errors(bytes))) => write(errors, &bytes).await?,
             Ok(Some(FromNode::InputTaken(bytes))) => window.taken(bytes),
-            Ok(Some(FromNode::OutputEnd | FromNode::Opened)) => {}
+            Ok(Some(FromNode::Ready | FromNode::OutputEnd | FromNode::Opened)) => {}
             Ok(Some(FromNode::Ended(end))) => return Ok(end),
             Ok(Some(FromNode::Failed(error))) => return Err(Failure::Refused(error)),
             Ok(None) => return Err(lost(&std::io::ErrorKind::UnexpectedEof.into())),

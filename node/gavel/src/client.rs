@@ -1,7 +1,7 @@
 //! Speaks to whichever node answers.
 //!
 //! Endpoints are tried in turn. A read is asked again elsewhere when a node is lost; a change is
-//! sent again only while it is certain that it has not happened. A node that says it cannot serve
+//! sent again, and a command run in a container, only while it is certain that it has not happened. A node that says it cannot serve
 //! now, as all do for the moment of an election, is asked again, with growing pauses, until the
 //! time is up.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::admin::{Consistency, InstanceUsage, Routing, Waiting};
-use api::attach::{Frames, NotOpened, Open};
+use api::attach::{Exec, Frames, NotOpened, Open, What};
 use api::wire::{Dialer, Stream};
 use api::{AdminClient, Error};
 use model::{ActualLrp, DesiredLrp, FeatureFlag, ProcessGuid};
@@ -40,6 +40,8 @@ enum Kind<'a> {
     Read,
     /// A read that the node may hold open for as long as it is allowed to.
     Poll,
+    /// A read that takes its time: all that there is, at a node that has just answered.
+    Errand,
     /// With the command that shows whether it has happened.
     Change(&'a str),
 }
@@ -82,6 +84,15 @@ impl Client {
         self.ask(Kind::Poll, api::limits::WAIT_MAX + POLL_SLACK, call).await
     }
 
+    /// As [`Client::read`], of what a node is long about, and for as long as this.
+    pub(crate) async fn run_errand<T>(
+        &mut self,
+        timeout: Duration,
+        call: impl AsyncFn(&AdminClient, Context) -> Answer<T>,
+    ) -> Result<T, Failure> {
+        self.ask(Kind::Errand, timeout, call).await
+    }
+
     /// Changes something. `look` is the command that shows whether it has happened, for when the
     /// answer is lost.
     pub(crate) async fn change<T>(
@@ -92,7 +103,8 @@ impl Client {
         self.ask(Kind::Change(look), self.timeout, call).await
     }
 
-    /// Opens an attached stream at the first endpoint that can serve it now.
+    /// Opens an attached stream at the first endpoint that can serve it now. A command that a node
+    /// may have begun is asked of no other.
     pub(crate) async fn attach(&self, open: &Open) -> Result<Frames<Stream>, Failure> {
         let mut unreached = Vec::new();
         let mut busy = None;
@@ -103,6 +115,12 @@ impl Client {
                 Ok(frames) => return Ok(frames),
                 Err(NotOpened::Failed(error @ Error::Unavailable(_))) => busy = Some(error),
                 Err(NotOpened::Failed(error)) => return Err(Failure::Refused(error)),
+                Err(NotOpened::Lost(error)) => match &open.what {
+                    What::Exec(exec) => return Err(may_have_run(endpoint, exec, &error)),
+                    // A connection more does no harm.
+                    What::Forward(_) => unreached
+                        .push(Unreached { endpoint: endpoint.clone(), reason: error.to_string() }),
+                },
                 Err(NotOpened::Unreached(error)) => {
                     let is_reached = error.kind() == std::io::ErrorKind::UnexpectedEof
                         || error.kind() == std::io::ErrorKind::ConnectionReset;
@@ -165,26 +183,29 @@ impl Client {
             Err(reason) => return Attempt::Unreached(reason),
         };
         // A change goes only to a node that has just answered: on a connection that is dead, or
-        // to something that is no node, it would be lost in a way that says nothing.
-        if let Kind::Change(_) = kind
+        // to something that is no node, it would be lost in a way that says nothing. And an errand
+        // would wait there for nothing.
+        if let Kind::Change(_) | Kind::Errand = kind
             && let Err(error) = admin.cluster_status(until(share.min(PING_TIMEOUT))).await
         {
             return Attempt::Unreached(self.describe(&error, share.min(PING_TIMEOUT)));
         }
         let wait = match kind {
             Kind::Read => share,
-            Kind::Poll | Kind::Change(_) => left,
+            Kind::Poll | Kind::Errand | Kind::Change(_) => left,
         };
         let answer = call(&admin, until(wait)).await;
         match (answer, kind) {
             (Ok(Ok(answer)), _) => Attempt::Answered(answer),
             (Ok(Err(Error::Unavailable(reason))), _)
-            | (Ok(Err(Error::Unknown(reason))), Kind::Read | Kind::Poll) => Attempt::Busy(reason),
+            | (Ok(Err(Error::Unknown(reason))), Kind::Read | Kind::Poll | Kind::Errand) => {
+                Attempt::Busy(reason)
+            }
             (Ok(Err(Error::Unknown(reason))), Kind::Change(look)) => {
                 Attempt::Over(Failure::Unknown { reason, look: look.to_owned() })
             }
             (Ok(Err(error)), _) => Attempt::Over(Failure::Refused(error)),
-            (Err(error), Kind::Read | Kind::Poll) => {
+            (Err(error), Kind::Read | Kind::Poll | Kind::Errand) => {
                 Attempt::Unreached(self.describe(&error, wait))
             }
             (Err(error), Kind::Change(look)) => {
@@ -243,6 +264,14 @@ enum Attempt<T> {
     Busy(String),
     Unreached(String),
     Over(Failure),
+}
+
+fn may_have_run(endpoint: &str, exec: &Exec, error: &std::io::Error) -> Failure {
+    let command = if exec.command.is_empty() { "a shell" } else { &exec.command.join(" ") };
+    Failure::Failed(format!(
+        "the connection to {endpoint} was lost after it was asked to run {command}: {error}; it \
+         may have run, and is not run again"
+    ))
 }
 
 /// tarpc gives a call ten seconds unless told otherwise.

@@ -267,7 +267,6 @@ mod tests {
             digest: format!("sha256:{}", "ab".repeat(32)).try_into().unwrap(),
             entrypoint: vec!["/hello".to_owned(), "serve".to_owned()],
             cmd: vec!["--fast".to_owned()],
-            env: vec!["FROM_IMAGE=1".to_owned()],
             user: "1000:1000".to_owned(),
             working_dir: "/srv".to_owned(),
             exposed_ports: vec![80, 9090],

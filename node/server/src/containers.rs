@@ -4,6 +4,7 @@
 mod execution;
 pub(crate) mod mounts;
 mod sandbox;
+mod staging;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +33,7 @@ use tokio::sync::{RwLock, watch};
 use self::execution::Execution;
 use self::mounts::Dirs;
 use self::sandbox::ContainerSandbox;
+use self::staging::{Question, Stagings};
 use crate::config::{CellConfig, Config, PreloadedConfig, RegistriesConfig};
 use crate::egress;
 use crate::limits::{
@@ -76,6 +78,7 @@ pub struct LinuxContainers {
     external_address: Ipv4Addr,
     services: Arc<Services>,
     executions: Mutex<BTreeMap<ContainerId, Execution>>,
+    stagings: Stagings,
     dirs: Dirs,
     /// Kept as long as their containers.
     dependencies: Mutex<BTreeMap<ContainerId, Vec<Dependency>>>,
@@ -165,6 +168,7 @@ impl LinuxContainers {
         let settings = Settings { graceful_interval: STOP_GRACE, ..Settings::default() };
         let http = http_client(&[]).map_err(executor::OpenError::from)?;
         let services = Services::open(&data_dir.join("executor"), settings, http)?;
+        let stagings = Stagings::new(Arc::clone(&images), versions.clone());
         let containers = Self {
             runtime,
             images,
@@ -175,6 +179,7 @@ impl LinuxContainers {
             external_address: cell.external_address,
             services: Arc::new(services),
             executions: Mutex::default(),
+            stagings,
             dirs: Dirs::new(data_dir),
             dependencies: Mutex::default(),
             cell: cell.clone(),
@@ -234,6 +239,7 @@ impl LinuxContainers {
     /// Ends and removes every container, all at once, and makes no more.
     pub async fn stop_all(&self) {
         *self.closed.write().await = true;
+        self.stagings.close();
         let ends = self.runtime.list().into_iter().map(|info| async move {
             let stopped = self.executions().get(&info.id).map(Execution::stop);
             if let Some(stopped) = stopped
@@ -254,6 +260,9 @@ impl LinuxContainers {
 
     async fn make(&self, handle: &Handle, work: &Work) -> Result<(), CreateFailure> {
         let order = Order::of(work);
+        if crate::staging::is_rootfs(order.rootfs) {
+            return self.stage(work, &order).await;
+        }
         let image = self.image(&order).await?;
         let id = container_id(handle).map_err(|error| not_created(&error, false))?;
         let prepared = self.dirs.prepare(id.as_str(), work, &self.services).await;
@@ -316,6 +325,27 @@ impl LinuxContainers {
         self.begin(&info, recipe);
         self.trim_images();
         Ok(())
+    }
+
+    /// Asks a registry about an image, in place of a container.
+    async fn stage(&self, work: &Work, order: &Order<'_>) -> Result<(), CreateFailure> {
+        let task = match work {
+            Work::Task { task } => task,
+            Work::Lrp { .. } => {
+                let reason = format!("{} is a task's, and no instance's", order.rootfs);
+                return Err(not_created(&reason, false));
+            }
+        };
+        let question = || {
+            let reference = crate::staging::reference(&task.definition)?;
+            let credentials = order.credentials(&self.secrets).map_err(|it| it.to_string())?;
+            Ok(Question { reference, credentials })
+        };
+        let closed = self.closed.read().await;
+        if *closed {
+            return Err(not_created(&"the node ends", true));
+        }
+        self.stagings.begin(&task.task_guid, question())
     }
 
     /// The order's root file system, on this machine's disk.
@@ -476,6 +506,11 @@ impl Containers for LinuxContainers {
     }
 
     async fn stop(&self, handle: &Handle) {
+        if let Handle::Task(guid) = handle
+            && self.stagings.stop(guid).await
+        {
+            return;
+        }
         let Ok(id) = container_id(handle) else { return };
         let stopped = self.executions().get(&id).map(Execution::stop);
         if let Some(stopped) = stopped {
@@ -484,6 +519,11 @@ impl Containers for LinuxContainers {
     }
 
     async fn destroy(&self, handle: &Handle) -> Result<(), String> {
+        if let Handle::Task(guid) = handle
+            && self.stagings.remove(guid)
+        {
+            return Ok(());
+        }
         let id = container_id(handle).map_err(|error| error.to_string())?;
         // Before its container is taken from under it.
         self.executions().remove(&id);
@@ -495,7 +535,8 @@ impl Containers for LinuxContainers {
     }
 
     fn list(&self) -> Vec<Found> {
-        self.runtime.list().into_iter().filter_map(|info| self.found(info)).collect()
+        let containers = self.runtime.list().into_iter().filter_map(|info| self.found(info));
+        containers.chain(self.stagings.list()).collect()
     }
 
     async fn changed(&self, seen: u64) -> u64 {

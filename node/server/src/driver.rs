@@ -30,6 +30,7 @@ use crate::neighbours::{self, Neighbourhood};
 use crate::peers::TcpPeers;
 use crate::security::{Security, is_private};
 use crate::sessions::{Sessions, end_leftovers};
+use crate::staging;
 use crate::world::{NodeAgent, RealWorld};
 
 /// Why a node did not start, or ended.
@@ -302,5 +303,9 @@ fn rootfs_providers(config: &Config) -> Vec<model::RootfsProvider> {
     let stacks: Vec<_> = config.preloaded.iter().map(|one| one.name.clone()).collect();
     let preloaded = model::RootfsProvider::FixedSet { scheme: "preloaded".to_owned(), stacks };
     let docker = model::RootfsProvider::arbitrary("docker");
-    if config.preloaded.is_empty() { vec![docker] } else { vec![docker, preloaded] }
+    let mut providers = vec![docker, staging::provider()];
+    if !config.preloaded.is_empty() {
+        providers.push(preloaded);
+    }
+    providers
 }

@@ -9,6 +9,7 @@ pub(crate) mod locket;
 mod logs;
 pub(crate) mod rep;
 pub(crate) mod routing;
+mod staging;
 mod usage;
 mod whereabouts;
 

@@ -10,6 +10,7 @@
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
 //! - `security` is TLS, or its absence;
 //! - `sessions` are people's ways into containers;
+//! - `staging` is what a push asks of a cell;
 //! - `callbacks` speaks HTTP to clients whose tasks have ended;
 //! - [`faces`] translate requests, and decide nothing.
 
@@ -29,6 +30,7 @@ mod peers;
 pub mod secrets;
 mod security;
 mod sessions;
+mod staging;
 mod world;
 
 pub use config::Config;

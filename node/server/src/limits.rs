@@ -43,6 +43,23 @@ pub const USAGE_CELLS_AT_ONCE_MAX: usize = 32;
 pub const CALLBACK_REDIRECTS_MAX: usize = 10;
 /// Longest result file of a task, in bytes; a longer one fails the task. Diego: the same, 50 KiB.
 pub const RESULT_BYTES_MAX: usize = 51_200;
+/// What a staging task takes of its cell, in mebibytes: an image's manifest and config, at 4 MiB
+/// each at most, twice over.
+pub const STAGING_MEMORY_MB: i32 = 16;
+/// It writes nothing; 0 would be unlimited.
+pub const STAGING_DISK_MB: i32 = 1;
+/// Images that one cell asks registries about at once; one more waits.
+pub const STAGINGS_AT_ONCE_MAX: usize = 16;
+/// How long a registry may take to tell of an image, its retries among it: it may ask to be left
+/// alone for a minute.
+pub const STAGING_FETCH_MAX: Duration = Duration::from_secs(100);
+/// Tasks of one staging: it only reads, so one whose cell was lost, or that found none, is tried
+/// again.
+pub const STAGING_ATTEMPTS_MAX: u32 = 3;
+/// Between two of them.
+pub const STAGING_PAUSE: Duration = Duration::from_secs(1);
+/// How long before a client's patience ends it is told why nothing is staged.
+pub const STAGING_FAREWELL: Duration = Duration::from_millis(500);
 /// Unpacked layers of images that a cell keeps, in mebibytes, where its operator says nothing.
 pub const IMAGES_MB_MAX: u32 = 20 << 10;
 /// What another cell says of the layer that it wants: a password, and some hundred bytes.

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use agent::{Containers, contract};
 use container::container::Shim;
@@ -14,7 +15,7 @@ use container::image::layout::{Packed, pack_program};
 use container::image::serve::Registry;
 use model::actual_lrp::InstanceKey;
 use model::{Action, ActualLrpKey, DesiredLrp, Millis, RunAction, Task, TaskDefinition, TaskState};
-use plan::cell::{Handle, Work};
+use plan::cell::{Container, Handle, Work};
 
 use server::config::{
     CellConfig, Config, MemberConfig, PlanningConfig, PreloadedConfig, RegistriesConfig, TlsConfig,
@@ -35,7 +36,9 @@ impl Cell {
         let pid = std::process::id();
         let dir = tempfile::Builder::new().prefix("gavel-server-").tempdir().unwrap();
         let busybox = std::fs::read("/bin/busybox").expect("Debian: busybox-static");
-        let image = pack_program("/busybox", &busybox, &ImageConfig::default()).unwrap();
+        let config =
+            ImageConfig { entrypoint: vec!["/busybox".to_owned()], ..ImageConfig::default() };
+        let image = pack_program("/busybox", &busybox, &config).unwrap();
         let stack = dir.path().join("stack");
         write_layout(&image, &stack);
         let config = Config {
@@ -112,6 +115,35 @@ impl Cell {
         (Handle::Task("t".into()), Work::Task { task: Arc::new(task) })
     }
 
+    /// A task that stages an image of this cell's registry, as a face desires it.
+    fn staging(&self, image: &str) -> (Handle, Work) {
+        let (handle, work) = self.task();
+        let Work::Task { task } = work else { panic!("{work:?}") };
+        let mut task = (*task).clone();
+        let image = format!("docker://{}/{image}", self.registry);
+        task.definition.rootfs = "staging:docker".to_owned();
+        task.definition.action = Some(Action::Run(RunAction {
+            path: "builder".to_owned(),
+            args: vec!["-dockerRef".to_owned(), image],
+            ..RunAction::default()
+        }));
+        (handle, Work::Task { task: Arc::new(task) })
+    }
+
+    /// How a task has ended, once it has.
+    async fn ended(&self, handle: &Handle) -> (bool, String, String) {
+        let mut seen = 0;
+        loop {
+            seen = self.containers.changed(seen).await;
+            let found = self.containers.list().into_iter().find(|found| found.handle == *handle);
+            if let Some(Container::Exited { failed, reason, result }) =
+                found.map(|found| found.container)
+            {
+                return (failed, reason, result);
+            }
+        }
+    }
+
     async fn close(self) {
         self.containers.stop_all().await;
     }
@@ -178,6 +210,80 @@ async fn a_task_that_ends_stays_until_it_is_removed() {
 async fn what_cannot_be_made_leaves_nothing() {
     let cell = Cell::open().await;
     let (handle, work) = cell.instance("no-such-image");
+    contract::what_cannot_be_made_leaves_nothing(&cell.containers, &handle, &work).await;
+    cell.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn staging_is_a_task_like_others_without_a_container() {
+    let cell = Cell::open().await;
+    let (handle, work) = cell.staging("box#latest");
+    contract::a_task_that_ends_stays_until_it_is_removed(&cell.containers, &handle, &work).await;
+    cell.containers.create(&handle, &work).await.unwrap();
+    let again = cell.containers.create(&handle, &work).await;
+    assert!(again.is_err(), "one of a name");
+    let (failed, _, result) = cell.ended(&handle).await;
+    assert!(!failed);
+    let result: serde_json::Value = serde_json::from_str(&result).unwrap();
+    assert_eq!(result["lifecycle_type"], "docker");
+    let image = format!("{}/box:latest", cell.registry);
+    assert_eq!(result["lifecycle_metadata"]["docker_image"], image.as_str());
+    assert_eq!(result["process_types"]["web"], "/busybox");
+    assert!(result["lifecycle_metadata"]["digest"].as_str().unwrap().starts_with("sha256:"));
+    cell.containers.destroy(&handle).await.unwrap();
+
+    let (handle, work) = cell.staging("nothing#v1");
+    cell.containers.create(&handle, &work).await.unwrap();
+    let (failed, reason, result) = cell.ended(&handle).await;
+    let expected = format!("{}/nothing:v1 does not exist", cell.registry);
+    assert!(failed && reason.starts_with(&expected), "{reason}");
+    assert_eq!(result, "{\"lifecycle_type\":\"docker\"}");
+    cell.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staging_that_is_stopped_asks_its_registry_no_more() {
+    let mut cell = Cell::open().await;
+    // It takes connections, and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    cell.registry = silent.local_addr().unwrap().to_string();
+    let (handle, work) = cell.staging("box");
+    cell.containers.create(&handle, &work).await.unwrap();
+    let (mut asking, _) = silent.accept().await.unwrap();
+    let listed = cell.containers.list();
+    assert!(matches!(listed[0].container, Container::Starting), "{listed:?}");
+    cell.containers.stop(&handle).await;
+    let (failed, reason, _) = cell.ended(&handle).await;
+    assert_eq!((failed, reason.as_str()), (true, "staging was ended"));
+    // The connection is closed, long before a registry's time is up: reading comes to an end.
+    let mut asked = Vec::new();
+    let reading = tokio::io::AsyncReadExt::read_to_end(&mut asking, &mut asked);
+    tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap().unwrap();
+    assert!(!asked.is_empty());
+    cell.containers.destroy(&handle).await.unwrap();
+    assert!(cell.containers.list().is_empty());
+    cell.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_anybody_desires_of_staging_does_nothing_else() {
+    let cell = Cell::open().await;
+    let (handle, work) = cell.staging("box");
+    let Work::Task { task } = work else { panic!("{work:?}") };
+    let mut hostile = (*task).clone();
+    hostile.definition.privileged = true;
+    hostile.definition.action = Cell::run(&["touch", "/tmp/staged"]);
+    cell.containers.create(&handle, &Work::Task { task: Arc::new(hostile) }).await.unwrap();
+    let (failed, reason, _) = cell.ended(&handle).await;
+    assert!(failed);
+    assert_eq!(reason, "a staging task runs builder -dockerRef IMAGE, and nothing else");
+    cell.containers.destroy(&handle).await.unwrap();
+
+    let (handle, work) = cell.instance("box");
+    let Work::Lrp { key, instance, desired } = work else { panic!("{work:?}") };
+    let desired =
+        Arc::new(DesiredLrp { rootfs: "staging:docker".to_owned(), ..(*desired).clone() });
+    let work = Work::Lrp { key, instance, desired };
     contract::what_cannot_be_made_leaves_nothing(&cell.containers, &handle, &work).await;
     cell.close().await;
 }

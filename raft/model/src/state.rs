@@ -236,9 +236,9 @@ impl State {
     /// allowed them (docker.md section 10).
     #[must_use]
     pub fn allows(&self, rootfs: &str) -> bool {
-        !rootfs.starts_with("docker:")
-            || self.is_enabled(FeatureFlag::DiegoDocker)
-            || mutant!("flag-ignored")
+        // What stages an image asks a registry about it, and is no more allowed.
+        let is_docker = rootfs.starts_with("docker:") || rootfs.starts_with("staging:");
+        !is_docker || self.is_enabled(FeatureFlag::DiegoDocker) || mutant!("flag-ignored")
     }
 
     /// The indices of a desired LRP that are to have a row: those desired, or none while it is not

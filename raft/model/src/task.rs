@@ -48,6 +48,9 @@ pub enum TaskState {
     },
 }
 
+/// Why a task failed that somebody has cancelled. Diego's words.
+pub const CANCELLED: &str = "task was cancelled";
+
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskResult {

@@ -9,6 +9,7 @@ mod losses;
 mod network;
 mod recipes;
 mod routing;
+mod staging;
 mod tasks;
 mod tls;
 mod usage;

@@ -1,6 +1,7 @@
 use expect_test::expect;
 use futures_util::FutureExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -57,8 +58,9 @@ async fn what_is_said_is_what_is_heard() {
         FromNode::OutputEnd,
         FromNode::Ended(End::Signal { number: 9, oom_killed: true }),
         FromNode::Failed(Error::Forbidden("no".to_owned())),
+        FromNode::Ready,
     ];
-    expect!["00030304050112010606026e6f"].assert_eq(&hex(&answers));
+    expect!["00030304050112010606026e6f07"].assert_eq(&hex(&answers));
 }
 
 fn hex<T: Serialize>(messages: &[T]) -> String {
@@ -148,4 +150,53 @@ fn an_end_is_told_as_a_shell_has_it() {
     let killed = End::Signal { number: 9, oom_killed: true };
     assert_eq!(killed.status(), 137);
     assert_eq!(killed.to_string(), "killed by signal 9 (out of memory)");
+}
+
+/// What a client makes of a node that says this after the greeting and hangs up: before it was
+/// asked, or when it has been.
+async fn opened_at(before: &[FromNode], after: Option<&[FromNode]>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let node = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut greeting = [0; 8];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(greeting, ATTACH_GREETING);
+        let mut frames = frames(stream);
+        for message in before {
+            frames.send(encode(message)).await.unwrap();
+        }
+        if let Some(after) = after {
+            let asked: Option<ToNode> = receive(&mut frames).await.unwrap();
+            assert_eq!(asked, Some(open_message()));
+            for message in after {
+                frames.send(encode(message)).await.unwrap();
+            }
+        }
+    };
+    let ToNode::Open(wish) = open_message() else { unreachable!("it is one") };
+    let dialer = Dialer::default();
+    let (opened, ()) = tokio::join!(open(&dialer, &address, *wish), node);
+    match opened {
+        Ok(_) => "opened".to_owned(),
+        Err(NotOpened::Unreached(error)) => format!("unreached: {error}"),
+        Err(NotOpened::Lost(error)) => format!("lost: {error}"),
+        Err(NotOpened::Failed(error)) => format!("failed: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_lost_before_it_was_ready_was_asked_for_nothing() {
+    let end = "unexpected end of file";
+    assert_eq!(opened_at(&[], None).await, format!("unreached: {end}"));
+    let no_node = opened_at(&[FromNode::Opened], None).await;
+    assert_eq!(no_node, "unreached: the node's words are out of order");
+    let ready = [FromNode::Ready];
+    assert_eq!(opened_at(&ready, Some(&[FromNode::Opened])).await, "opened");
+    let no = Error::Unavailable("no".to_owned());
+    assert_eq!(opened_at(&ready, Some(&[FromNode::Failed(no)])).await, "failed: no");
+    // It may have done it, whatever has become of its answer.
+    assert_eq!(opened_at(&ready, Some(&[])).await, format!("lost: {end}"));
+    let out_of_order = opened_at(&ready, Some(&[FromNode::Ready])).await;
+    assert_eq!(out_of_order, "lost: the node's words are out of order");
 }

@@ -183,7 +183,7 @@ async fn carry(
                 Some(FromNode::InputTaken(bytes)) => window.taken(bytes),
                 Some(FromNode::OutputEnd) => here_in.shutdown().await?,
                 Some(FromNode::Failed(error)) => return Err(std::io::Error::other(error)),
-                Some(FromNode::Opened | FromNode::Errors(_)) => {}
+                Some(FromNode::Ready | FromNode::Opened | FromNode::Errors(_)) => {}
                 Some(FromNode::Ended(_)) | None => return Ok(()),
             }
         }

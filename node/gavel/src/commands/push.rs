@@ -1,12 +1,13 @@
 //! `push`: an image becomes an app.
 //!
-//! The image is resolved and the definition rehearsed before anything is changed, so that a bad
-//! image does not cost the app that runs.
+//! The image is staged and the definition rehearsed before anything is changed, so that a bad image
+//! does not cost the app that runs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::admin::{Consistency, ImageMetadata, ImageUser};
+use api::admin::{Consistency, ImageMetadata, ImageUser, StagedImage};
+use api::limits::STAGING_MAX;
 use clap::{Args, ValueEnum};
 use model::{DesiredLrp, EnvironmentVariable, ProcessGuid};
 
@@ -14,7 +15,7 @@ use super::parse_guid;
 use crate::app::App;
 use crate::cli::Caller;
 use crate::failure::Failure;
-use crate::limits::START_TIMEOUT_DEFAULT;
+use crate::limits::{POLL_SLACK, START_TIMEOUT_DEFAULT};
 use crate::manifest::{self, Application};
 use crate::output::Progress;
 use crate::recipe::{self, HealthCheck, Wish};
@@ -393,7 +394,7 @@ async fn push(caller: &mut Caller, app: ProcessGuid, wanted: Wanted) -> Result<(
     let routes = settle_routes(caller, &app, routes).await?;
     let wish = Wish { app, routes, ..wish };
     let mut progress = caller.screen.progress();
-    let metadata = resolve(caller, &wish.image, user.as_ref(), &mut progress).await?;
+    let metadata = stage(caller, &wish.app, &wish.image, user.as_ref(), &mut progress).await?;
     let mut lrp = recipe::desired_lrp(&wish, &metadata)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     if let Some(user) = user {
@@ -410,19 +411,25 @@ async fn push(caller: &mut Caller, app: ProcessGuid, wanted: Wanted) -> Result<(
     rollout::until_running(caller, &wish.app, start_timeout).await?.show(caller.screen)
 }
 
-async fn resolve(
+/// What the image says of itself, as a task on some cell has read it.
+async fn stage(
     caller: &mut Caller,
+    app: &ProcessGuid,
     image: &str,
     user: Option<&ImageUser>,
     progress: &mut Progress,
 ) -> Result<ImageMetadata, Failure> {
-    progress.say(&format!("resolving {image}"));
-    let metadata = caller
+    progress.say(&format!("staging {image}"));
+    let timeout = caller.timeout.unwrap_or(STAGING_MAX + POLL_SLACK);
+    let staged = caller
         .client
-        .read(async |admin, context| {
-            admin.resolve_image(context, image.to_owned(), user.cloned()).await
+        .run_errand(timeout, async |admin, context| {
+            admin.stage_image(context, app.clone(), image.to_owned(), user.cloned()).await
         })
         .await?;
+    let StagedImage { metadata, task_guid, cell_id } = staged;
+    let on = cell_id.map_or(String::new(), |cell| format!(" on {cell}"));
+    progress.keep(&format!("staged{on} by task {task_guid}"));
     let size = units::bytes(metadata.size);
     progress.keep(&format!("{image} is {}, {size}", metadata.digest));
     Ok(metadata)

@@ -1,6 +1,11 @@
 //! What is said, and with which status, when the cluster cannot be asked or its answer is lost.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use api::attach::FromNode;
 
 use crate::fake::Fake;
 use crate::{Ran, gavel};
@@ -49,6 +54,8 @@ fn a_node_that_hangs_is_passed_over_by_reads_and_by_changes() {
     let endpoints = format!("{silent},{}", fake.endpoint());
     ask(&endpoints, "cells --timeout 2s").ok();
     ask(&endpoints, "set-domain mine --timeout 2s").ok();
+    // Staging may take long, at a node that is there.
+    ask(&endpoints, "push hello -o me/hello --timeout 4s").ok();
     let failed = ask(&silent, "set-domain mine --timeout 500ms").failed();
     assert!(failed.starts_with("3: error: nobody could be reached"), "{failed}");
     assert!(failed.contains(&format!("{silent}: no answer within ")), "{failed}");
@@ -114,4 +121,74 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let mut told = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
     assert_eq!(told, "");
+}
+
+/// A node of attached streams, and how often it was connected to.
+struct Attached {
+    endpoint: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Attached {
+    /// Says this after the greeting, reads so many frames of its client's, and hangs up.
+    fn hangs_up_after(said: &'static [FromNode], frames: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut stream = stream.unwrap();
+                stream.read_exact(&mut [0; 8]).unwrap();
+                for message in said {
+                    let content = api::attach::encode(message);
+                    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+                    stream.write_all(&length).unwrap();
+                    stream.write_all(&content).unwrap();
+                }
+                for _ in 0..frames {
+                    let mut length = [0; 4];
+                    stream.read_exact(&mut length).unwrap();
+                    let length = usize::try_from(u32::from_be_bytes(length)).unwrap();
+                    stream.read_exact(&mut vec![0; length]).unwrap();
+                }
+            }
+        });
+        Self { endpoint, connections }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_command_that_may_have_run_is_not_run_again() {
+    let lost = Attached::hangs_up_after(&[FromNode::Ready], 1);
+    let next = Attached::hangs_up_after(&[], 0);
+    let endpoints = format!("{},{}", lost.endpoint, next.endpoint);
+    for (words, what) in [("exec hello -- date -u", "date -u"), ("ssh hello -T", "a shell")] {
+        assert_eq!(
+            ask(&endpoints, words).failed(),
+            format!(
+                "1: error: the connection to {} was lost after it was asked to run {what}: \
+                 unexpected end of file; it may have run, and is not run again\n",
+                lost.endpoint
+            )
+        );
+    }
+    assert_eq!((lost.connections(), next.connections()), (2, 0));
+}
+
+#[test]
+fn a_node_that_hangs_up_before_it_was_asked_is_passed_over() {
+    let first = Attached::hangs_up_after(&[], 0);
+    let second = Attached::hangs_up_after(&[], 0);
+    let failed =
+        ask(&format!("{},{}", first.endpoint, second.endpoint), "exec hello -- date").failed();
+    assert!(failed.starts_with("3: error: nobody could be reached"), "{failed}");
+    assert!(failed.contains("a node with TLS takes --ca, --cert and --key"), "{failed}");
+    assert_eq!((first.connections(), second.connections()), (1, 1));
 }

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::admin::{
     CellStatus, ClusterStatus, Consistency, ImageMetadata, ImageUser, InstanceUsage, LayerOrigins,
-    LogChunk, LogCursor, LogLine, LogSource, Member, MemberChange, Role, Routing, Unknown, Usage,
-    Waiting,
+    LogChunk, LogCursor, LogLine, LogSource, Member, MemberChange, Role, Routing, StagedImage,
+    Unknown, Usage, Waiting,
 };
 use api::{Admin, Error};
 use futures_util::StreamExt;
@@ -125,7 +125,6 @@ pub(crate) fn image() -> ImageMetadata {
         digest: DIGEST.try_into().unwrap(),
         entrypoint: vec!["/hello".to_owned()],
         cmd: Vec::new(),
-        env: Vec::new(),
         user: String::new(),
         working_dir: String::new(),
         exposed_ports: vec![8080],
@@ -487,15 +486,19 @@ impl Admin for Face {
         self.change("open_cell", Command::OpenCell { cell_id }).await
     }
 
-    async fn resolve_image(
+    async fn stage_image(
         self,
         _: Context,
+        _: ProcessGuid,
         image: String,
         _: Option<ImageUser>,
-    ) -> Result<ImageMetadata, Error> {
+    ) -> Result<StagedImage, Error> {
         self.read(|cluster| {
             let found = cluster.images.get(&image).cloned();
-            found.ok_or_else(|| Error::Image(format!("{image}: manifest unknown")))
+            let metadata =
+                found.ok_or_else(|| Error::Image(format!("{image}: manifest unknown")))?;
+            let (task_guid, cell_id) = ("staging-1".into(), Some("node-2".into()));
+            Ok(StagedImage { metadata, task_guid, cell_id })
         })
     }
 

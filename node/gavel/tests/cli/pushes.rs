@@ -16,7 +16,8 @@ fn an_image_becomes_a_running_app() {
     let line = "push hello -o me/hello -i 3 -m 128M -k 512M -e GREETING=hi -e A=";
     let ran = fake.type_in(line);
     expect![[r#"
-        resolving me/hello
+        staging me/hello
+        staged on node-2 by task staging-1
         me/hello is sha256:abababababababababababababababababababababababababababababababab, 3.1 MiB
         hello: 3 of 3 running
     "#]]

@@ -2,18 +2,17 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::RequestError;
 use agent::members::{MemberChange as Change, MemberChangeError};
 use api::admin::{
-    CellStatus, ClusterStatus, Consistency, ImageHealthcheck, ImageMetadata, ImageUser,
-    InstanceUsage, LayerOrigins, LogChunk, LogCursor, LogSource, Member, MemberChange, Role,
-    Routing, Usage, Waiting,
+    CellStatus, ClusterStatus, Consistency, ImageUser, InstanceUsage, LayerOrigins, LogChunk,
+    LogCursor, LogSource, Member, MemberChange, Role, Routing, StagedImage, Usage, Waiting,
 };
-use api::limits::WAIT_MAX;
+use api::limits::{STAGING_MAX, WAIT_MAX};
 use api::{Admin, Error};
-use container::image::{self, Credentials, Healthcheck, HealthcheckTest, Reference};
+use container::image::{self, Credentials, Reference};
 use model::{
     ActualLrp, CellId, Command, DesiredLrp, DesiredLrpUpdate, Domain, DomainName, FeatureFlag,
     Millis, ProcessGuid, State, Task, TaskDefinition, TaskGuid,
@@ -21,8 +20,10 @@ use model::{
 use replica::replica::ProposeError;
 use tarpc::context::Context;
 
-use crate::faces::{logs, usage};
+use crate::faces::{logs, staging, usage};
+use crate::limits::STAGING_FAREWELL;
 use crate::secrets::Owner;
+use crate::staging as staging_task;
 use crate::world::NodeAgent;
 
 /// One node's admin service.
@@ -60,6 +61,9 @@ impl AdminFace {
     }
 
     /// What a root file system's tag means now; nothing for one that is not a Docker image.
+    ///
+    /// By this node itself, without a task: what desires an LRP or a task by its definition is below
+    /// staging, in Diego as well, and a task that stages each task would be twice as many.
     async fn resolve_rootfs(
         &self,
         rootfs: &str,
@@ -68,40 +72,12 @@ impl AdminFace {
         if !rootfs.starts_with("docker:") {
             return Ok(None);
         }
-        let reference =
-            Reference::from_rootfs(rootfs).map_err(|error| Error::Image(error.to_string()))?;
-        Ok(Some(self.resolve(&reference, user).await?.digest))
-    }
-
-    async fn resolve(
-        &self,
-        reference: &Reference,
-        user: Option<Credentials>,
-    ) -> Result<ImageMetadata, Error> {
-        let resolved = self
-            .agent
-            .world()
-            .containers
-            .images()
-            .resolve(reference, user.as_ref())
-            .await
-            .map_err(|error| Error::Image(error.to_string()))?;
-        let digest = model::Digest::try_from(resolved.digest.to_string())
-            .map_err(|error| Error::Image(error.to_string()))?;
-        Ok(ImageMetadata {
-            rootfs: reference.to_rootfs(),
-            digest,
-            entrypoint: resolved.config.entrypoint.clone(),
-            cmd: resolved.config.cmd.clone(),
-            env: resolved.config.env.clone(),
-            user: resolved.config.user.clone(),
-            working_dir: resolved.config.working_dir.clone(),
-            exposed_ports: resolved.config.exposed_ports.clone(),
-            is_udp_only: resolved.config.exposed_ports.is_empty()
-                && !resolved.config.exposed_udp_ports.is_empty(),
-            healthcheck: resolved.config.healthcheck.as_ref().and_then(healthcheck),
-            size: resolved.total_bytes(),
-        })
+        let image_error = |error: image::Error| Error::Image(error.to_string());
+        let reference = Reference::from_rootfs(rootfs).map_err(image_error)?;
+        let images = self.agent.world().containers.images();
+        let resolved = images.resolve(&reference, user.as_ref()).await.map_err(image_error)?;
+        let digest = model::Digest::try_from(resolved.digest.to_string());
+        digest.map(Some).map_err(|error| Error::Image(error.to_string()))
     }
 
     /// What the cluster keeps of a password that a client has given. A client's word is sealed
@@ -123,10 +99,10 @@ impl AdminFace {
 
     /// Fails before anything is resolved where the flag would refuse it anyway.
     async fn check_docker_allowed(&self, rootfs: &str) -> Result<(), Error> {
-        let flag = FeatureFlag::DiegoDocker;
-        if rootfs.starts_with("docker:") && !self.read(Consistency::Stale).await?.is_enabled(flag) {
+        if !self.read(Consistency::Stale).await?.allows(rootfs) {
             // This node may be behind: the answer that counts is linearizable.
-            if !self.read(Consistency::Linearizable).await?.is_enabled(flag) {
+            if !self.read(Consistency::Linearizable).await?.allows(rootfs) {
+                let flag = FeatureFlag::DiegoDocker;
                 return Err(Error::Refused(model::Refusal::FeatureDisabled(flag)));
             }
         }
@@ -134,26 +110,13 @@ impl AdminFace {
     }
 }
 
-/// Docker's own default for a check that does not say how long it may take.
-const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What an image's HEALTHCHECK runs; nothing where it is turned off.
-fn healthcheck(check: &Healthcheck) -> Option<ImageHealthcheck> {
-    let command = match &check.test {
-        HealthcheckTest::Off => return None,
-        HealthcheckTest::Exec(words) => words.clone(),
-        HealthcheckTest::Shell(line) => {
-            ["/bin/sh", "-c", line].into_iter().map(str::to_owned).collect()
-        }
-    };
-    let timeout = check.timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(HEALTHCHECK_TIMEOUT);
-    let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    (!command.is_empty()).then_some(ImageHealthcheck { command, timeout_ms })
-}
-
 impl Admin for AdminFace {
     async fn desire_lrp(self, _: Context, mut desired_lrp: Box<DesiredLrp>) -> Result<(), Error> {
         self.check_docker_allowed(&desired_lrp.rootfs).await?;
+        if staging_task::is_rootfs(&desired_lrp.rootfs) {
+            let reason = format!("{} is a task's, and no instance's", desired_lrp.rootfs);
+            return Err(Error::Invalid(reason));
+        }
         let user = user(&desired_lrp.image_username, &desired_lrp.image_password);
         let lrp = &mut *desired_lrp;
         self.seal(Owner::Lrp(&lrp.process_guid), &lrp.image_username, &mut lrp.image_password)?;
@@ -344,20 +307,23 @@ impl Admin for AdminFace {
         self.change(Command::OpenCell { cell_id }).await
     }
 
-    async fn resolve_image(
+    async fn stage_image(
         self,
-        _: Context,
+        context: Context,
+        app: ProcessGuid,
         image: String,
         user: Option<ImageUser>,
-    ) -> Result<ImageMetadata, Error> {
-        let parsed = if image.starts_with("docker:") {
-            Reference::from_rootfs(&image)
-        } else {
-            Reference::from_docker_name(&image)
-        };
-        let reference = parsed.map_err(|error| Error::Image(error.to_string()))?;
+    ) -> Result<StagedImage, Error> {
+        let reference = staging_task::read_reference(&image);
+        let reference = reference.map_err(|error| Error::Image(error.to_string()))?;
+        self.check_docker_allowed(&reference.to_rootfs()).await?;
         let user = user.map(|ImageUser { username, password }| Credentials { username, password });
-        self.resolve(&reference, user).await
+        let wish = staging::Wish { app, reference, user };
+        // So that the client hears why, and not only that its time is up.
+        let left = context.deadline.saturating_duration_since(Instant::now());
+        let patience = left.saturating_sub(STAGING_FAREWELL).min(STAGING_MAX);
+        let secrets = self.agent.world().containers.secrets();
+        staging::stage(&self.agent, secrets, &wish, patience).await
     }
 
     async fn logs(

@@ -58,7 +58,7 @@ impl Sessions {
             Ok(standard) => self.talk(&running, standard, frames).await,
             Err(error) => {
                 let how = format!("its standard files cannot be used: {error}");
-                refuse(frames, Error::Unavailable(how.clone())).await;
+                refuse(frames, Error::Unknown(how.clone())).await;
                 how
             }
         };
@@ -128,7 +128,13 @@ async fn start<'a>(
         let launch = Launch { name: name.clone(), program, stdio: stdio.clone(), essential: false };
         match runtime.launch(id, launch).await {
             Ok(ends) => return Ok((Running { runtime, id, name }, ends)),
-            Err(error) => refused = not_started(&error),
+            Err(error) => {
+                refused = not_started(&error);
+                // The next is tried where this one is known not to run.
+                if !matches!(refused, Error::Invalid(_)) {
+                    break;
+                }
+            }
         }
     }
     Err(refused)
@@ -142,7 +148,8 @@ fn not_started(error: &container::container::Error) -> Error {
     if let Failed::NotFound(_) | Failed::WrongState { .. } = error {
         return Error::NotFound(error.to_string());
     }
-    Error::Unavailable(error.to_string())
+    // The container's shim was asked, and has not answered.
+    Error::Unknown(error.to_string())
 }
 
 fn standard(ends: Ends) -> io::Result<Standard> {

@@ -14,7 +14,7 @@ use crate::limits::{
 use crate::mutant;
 use crate::refusal::{Refusal, TaskStateName};
 use crate::state::mebibytes;
-use crate::task::{Task, TaskDefinition, TaskResult, TaskState};
+use crate::task::{CANCELLED, Task, TaskDefinition, TaskResult, TaskState};
 use crate::validate;
 
 /// How a task's container ended.
@@ -109,7 +109,7 @@ impl Change<'_> {
     }
 
     pub(super) fn cancel_task(&mut self, task_guid: &TaskGuid) -> Result<(), Refusal> {
-        self.end_unended_task(task_guid, "task was cancelled")
+        self.end_unended_task(task_guid, CANCELLED)
     }
 
     pub(super) fn fail_unended_task(

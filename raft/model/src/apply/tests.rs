@@ -334,6 +334,8 @@ fn docker_needs_its_flag() {
     cluster.check(Command::SetFeatureFlag { flag, enabled: false }, expect!["diego_docker false"]);
     cluster.check(desire(app(1)), expect!["InvalidRequest: feature flag diego_docker is disabled; an operator can enable it with: gavel enable-feature-flag diego_docker"]);
     cluster.check(desire_task(), expect!["InvalidRequest: feature flag diego_docker is disabled; an operator can enable it with: gavel enable-feature-flag diego_docker"]);
+    // To ask a registry about one is no way around it.
+    assert!(!cluster.state.allows("staging:docker") && cluster.state.allows("preloaded:docker"));
 }
 
 #[test]

@@ -96,7 +96,11 @@ async fn all_output_and_then_the_end_is_heard_though_input_is_on_its_way() {
             FromNode::Output(bytes) => output.extend_from_slice(&bytes),
             FromNode::InputTaken(_) => {}
             FromNode::Ended(how) => end = Some(how),
-            FromNode::Opened | FromNode::Errors(_) | FromNode::OutputEnd | FromNode::Failed(_) => {
+            FromNode::Ready
+            | FromNode::Opened
+            | FromNode::Errors(_)
+            | FromNode::OutputEnd
+            | FromNode::Failed(_) => {
                 panic!("{message:?}")
             }
         }
