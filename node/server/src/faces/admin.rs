@@ -80,15 +80,8 @@ impl AdminFace {
         digest.map(Some).map_err(|error| Error::Image(error.to_string()))
     }
 
-    /// What the cluster keeps of a password that a client has given. A client's word is sealed
-    /// whatever it looks like: nobody can have opened what he has not sealed.
     fn seal(&self, owner: Owner<'_>, username: &str, password: &mut String) -> Result<(), Error> {
-        if !password.is_empty() {
-            let secrets = self.agent.world().containers.secrets();
-            let sealed = secrets.seal(owner, username, password);
-            *password = sealed.map_err(|error| Error::Invalid(error.to_string()))?;
-        }
-        Ok(())
+        super::seal(&self.agent, owner, username, password).map_err(Error::Invalid)
     }
 
     fn layers(&self) -> LayerOrigins {
