@@ -24,6 +24,7 @@ use crate::door::Door;
 use crate::egress;
 use crate::faces::bbs::{self, BbsFace};
 use crate::faces::locket::{self, LocketFace};
+use crate::faces::nats::{Emitter, Last, SharedFeed};
 use crate::faces::{dns, rep, routing};
 use crate::listener;
 use crate::neighbours::{self, Neighbourhood};
@@ -149,11 +150,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dns::Upstream::new(&config.cell.network.nameservers),
         dns::Records::new(agent.clone(), container_networks),
     ));
-    let routing = router.map(|(listener, router, table)| {
-        tokio::spawn(routing::follow(agent.clone(), table));
-        tokio::spawn(router.clone().serve(listener));
-        router
-    });
+    let (feed, emitter) = start_emitter(&config, &agent).unzip();
+    let (router, table) = router
+        .map(|(listener, router, table)| {
+            tokio::spawn(router.clone().serve(listener));
+            (router, table)
+        })
+        .unzip();
+    if table.is_some() || feed.is_some() {
+        tokio::spawn(routing::follow(agent.clone(), table, feed));
+    }
     let diego = diego.map(|(listener, security)| {
         let routes = BbsFace::new(agent.clone())
             .routes()
@@ -176,8 +182,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     if let Some(diego) = diego {
         diego.abort();
     }
-    if let Some(router) = routing {
+    if let Some(router) = router {
         router.end().await;
+    }
+    if let Some(emitter) = emitter {
+        // Instances that outlive the node are still where routers know them to be.
+        let ends = config.stop_containers_on_exit;
+        emitter.end(if ends { Last::Withdrawals } else { Last::Nothing }).await;
     }
     following.abort();
     agent.world().sessions.close().await;
@@ -230,6 +241,18 @@ async fn open_router(
     let table = routing::table();
     let router = Router::new(Arc::clone(&table), router::Settings { connections_max });
     Ok(Some((listener, router, table)))
+}
+
+/// What other routers are told of this cell, and the task that tells them.
+fn start_emitter(config: &Config, agent: &NodeAgent) -> Option<(Arc<SharedFeed>, Emitter)> {
+    let told = config.route_emitter.as_ref()?;
+    let settings = router::feed::Settings {
+        has_direct_routes: told.direct_instance_routes,
+        has_internal_routes: told.internal_routes,
+    };
+    let feed = SharedFeed::new(router::Feed::new(agent.cell().cell_id.clone(), settings));
+    let emitter = Emitter::start(told, &config.name, Arc::clone(&feed));
+    Some((feed, emitter))
 }
 
 /// Gives a new cluster the salt of its ids; whoever is first wins.

@@ -7,6 +7,7 @@ pub(crate) mod bbs;
 pub(crate) mod dns;
 pub(crate) mod locket;
 mod logs;
+pub(crate) mod nats;
 pub(crate) mod rep;
 pub(crate) mod routing;
 mod usage;

@@ -112,6 +112,7 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 health_listen: None,
             }),
             preloaded: Vec::new(),
+            route_emitter: None,
             stop_containers_on_exit: true,
         }
     };
