@@ -2,6 +2,7 @@
 
 mod route_emitter;
 mod secret;
+mod ssh_proxy;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::route_emitter::RouteEmitterConfig;
 pub use self::secret::Secret;
+pub use self::ssh_proxy::SshProxyConfig;
 
 /// A node's configuration. Unknown keys are refused, so that a misspelt one is not silently the
 /// default.
@@ -59,6 +61,9 @@ pub struct Config {
     /// Other routers that are told of this cell's instances.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_emitter: Option<RouteEmitterConfig>,
+    /// SSH to daemons in containers of the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_proxy: Option<SshProxyConfig>,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -452,6 +457,8 @@ pub enum ConfigError {
     Router { reason: String },
     #[error("[route_emitter] {reason}")]
     RouteEmitter { reason: String },
+    #[error("[ssh_proxy] {reason}")]
+    SshProxy { reason: String },
     #[error("members names nobody; a new node needs at least one whom it can ask")]
     NoMembers,
     #[error("node_id {node_id} is not from 1 to {}", replica::limits::GIVEN_ID_MAX)]
@@ -530,7 +537,10 @@ impl Config {
         self.diego.as_ref().map_or(Ok(()), |diego| diego.check(&self.tls))?;
         self.router.as_ref().map_or(Ok(()), RouterConfig::check)?;
         let emitter = self.route_emitter.as_ref().map_or(Ok(()), RouteEmitterConfig::check);
-        emitter.map_err(|reason| ConfigError::RouteEmitter { reason })
+        emitter.map_err(|reason| ConfigError::RouteEmitter { reason })?;
+        let allow_ssh = self.cell.allow_ssh;
+        let proxy = self.ssh_proxy.as_ref().map_or(Ok(()), |proxy| proxy.check(allow_ssh));
+        proxy.map_err(|reason| ConfigError::SshProxy { reason })
     }
 
     /// What Diego's clients are shown of certificates; nothing where it is plain HTTP.

@@ -10,6 +10,7 @@ mod logs;
 pub(crate) mod nats;
 pub(crate) mod rep;
 pub(crate) mod routing;
+pub(crate) mod ssh;
 mod usage;
 mod whereabouts;
 

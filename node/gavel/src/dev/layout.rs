@@ -113,6 +113,7 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
             }),
             preloaded: Vec::new(),
             route_emitter: None,
+            ssh_proxy: None,
             stop_containers_on_exit: true,
         }
     };
