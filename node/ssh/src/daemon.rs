@@ -31,22 +31,44 @@ pub(crate) enum Unreachable {
     Ssh(#[from] russh::Error),
 }
 
-/// A daemon that has let the proxy in.
-pub(crate) type Daemon = client::Handle<Caller>;
-
-/// Connects, makes sure who it is, and logs in.
-pub(crate) async fn connect(target: &Target, ties: Ties) -> Result<Daemon, Unreachable> {
-    let address = target.address;
-    timeout(DAEMON_MAX, log_in(target, ties)).await.unwrap_or(Err(Unreachable::Silent(address)))
+/// A connection to a daemon that has let the proxy in.
+pub(crate) struct Line {
+    pub(crate) daemon: client::Handle<Caller>,
+    pub(crate) ties: Ties,
 }
 
-async fn log_in(target: &Target, ties: Ties) -> Result<Daemon, Unreachable> {
+impl Line {
+    /// Whether no channel is on it.
+    pub(crate) fn is_free(&self) -> bool {
+        // This one's, and the caller's.
+        Arc::strong_count(&self.ties.place) <= 2
+    }
+}
+
+/// Connects, makes sure who it is, and logs in. Where it is the first, the visitor goes when the
+/// daemon hangs up.
+pub(crate) async fn connect(
+    target: &Target,
+    ties: Ties,
+    is_first: bool,
+) -> Result<Line, Unreachable> {
+    let address = target.address;
+    let daemon = timeout(DAEMON_MAX, log_in(target, ties.clone(), is_first)).await;
+    let daemon = daemon.unwrap_or(Err(Unreachable::Silent(address)))?;
+    Ok(Line { daemon, ties })
+}
+
+async fn log_in(
+    target: &Target,
+    ties: Ties,
+    is_first: bool,
+) -> Result<client::Handle<Caller>, Unreachable> {
     let stream = TcpStream::connect(target.address)
         .await
         .map_err(|error| Unreachable::Connect(target.address, error))?;
     let _ = stream.set_nodelay(true);
     let config = client::Config { channel_buffer_size: MESSAGES_MAX, ..client::Config::default() };
-    let caller = Caller { fingerprint: target.host_fingerprint.clone(), ties };
+    let caller = Caller { fingerprint: target.host_fingerprint.clone(), ties, is_first };
     let connected = client::connect_stream(Arc::new(config), stream, caller).await;
     let mut daemon = connected.map_err(|error| {
         let is_other = matches!(error, russh::Error::UnknownKey);
@@ -83,6 +105,7 @@ async fn log_in(target: &Target, ties: Ties) -> Result<Daemon, Unreachable> {
 pub(crate) struct Caller {
     fingerprint: String,
     ties: Ties,
+    is_first: bool,
 }
 
 impl client::Handler for Caller {
@@ -129,7 +152,7 @@ impl client::Handler for Caller {
             match opening.await {
                 Some(Ok(Ok(mine))) => {
                     reply.accept().await;
-                    relay::join(mine, channel, &ties);
+                    relay::join(mine, channel, &ties, false);
                 }
                 Some(Ok(Err(russh::Error::ChannelOpenFailure(reason)))) => {
                     reply.reject(reason).await;
@@ -145,7 +168,9 @@ impl client::Handler for Caller {
         reason: DisconnectReason<Self::Error>,
     ) -> Result<(), Self::Error> {
         tracing::debug!(?reason, "an instance's SSH daemon hangs up");
-        self.ties.ending.daemon.cancel();
+        if self.is_first {
+            self.ties.ending.daemon.cancel();
+        }
         Ok(())
     }
 }

@@ -8,8 +8,7 @@
 //! - [`host_key`] is the proxy's own;
 //! - [`proxy`] accepts connections, and bounds them.
 //!
-//! Two whole SSH connections, of which each knows nothing of the other: what is encrypted ends
-//! here. Deliberately absent: the agent. Whoever has the records is the [`Directory`].
+//! Whole SSH connections, of which none knows of another: what is encrypted ends here. Deliberately absent: the agent. Whoever has the records is the [`Directory`].
 
 mod activity;
 mod daemon;

@@ -21,14 +21,19 @@ pub const DAEMON_MAX: Duration = Duration::from_secs(15);
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Channels of one connection: shells, commands, forwarded connections. A browser opens tens.
 pub const CHANNELS_MAX: usize = 128;
+/// Connections of one visitor's to his daemon that are kept for the next channel.
+pub const LINES_SPARE_MAX: usize = 4;
 /// Answers of the daemon to a channel's requests that nobody has read yet; one is ever awaited.
 pub const ANSWERS_MAX: usize = 4;
 /// Messages of one channel that wait, of 32 KiB at most; then its whole connection waits.
 pub const MESSAGES_MAX: usize = 100;
-/// Bytes on their way to one client beyond which its daemon is not read from, unless the client
+/// How long the end of a command may be said after the end of its output, to be told before it.
+/// OpenSSH's daemon says both at once, and a command that goes on without output is rare.
+pub const EXIT_MAX: Duration = Duration::from_secs(1);
+/// Bytes of one channel on their way to its client beyond which its daemon is not read from, unless the client
 /// itself waits for the daemon: see `load`.
 pub const QUEUED_BYTES_HIGH: usize = 8 << 20;
-/// Bytes on their way to one client beyond which the connection is given up.
+/// Bytes of one channel on their way to its client beyond which the connection is given up.
 pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one user name; process guids have 255 at most.
 pub const LOGIN_BYTES_MAX: usize = 300;

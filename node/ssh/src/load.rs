@@ -1,13 +1,18 @@
-//! What is under way between a client and its daemon, all channels together.
+//! What is under way between a client and its daemon, on one channel.
 //!
-//! Each of the two connections is read by one loop of russh, which waits where a channel's messages
-//! are not taken, and writes nothing meanwhile. If each waited for the other's, both would for
-//! ever: a command that answers while it is still told, such as `cat`, would be enough. So at most
-//! one waits: while the client's side waits for the daemon, everything that the daemon says is
-//! taken, up to a bound.
+//! A connection is read by one loop of russh, which waits where a channel's messages are not taken,
+//! and writes nothing meanwhile. So each channel has a connection to the daemon of its own: what is
+//! not read of one holds up nobody else. The client's connection is one, and what a daemon does not
+//! read holds it up.
+//!
+//! If the client's loop waited for the daemon's, and that one for the client's, both would for
+//! ever: a command that talks before it listens would be enough. So at most one waits: while the
+//! client's side waits for the daemon, everything that the daemon says is taken, the slower the
+//! more it is, up to a bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -63,15 +68,20 @@ impl Load {
         if queued > QUEUED_BYTES_MAX { Err(Overloaded) } else { Ok(burden) }
     }
 
-    /// Returns when more of what the daemon says may be taken.
+    /// Returns when more of what the daemon says may be taken: the slower, the more waits already.
+    /// What the client's side waits for may be behind all that.
     pub(crate) async fn room(&self) {
         loop {
             let changed = self.has_changed.notified();
             tokio::pin!(changed);
             // From now on no change is missed.
             changed.as_mut().enable();
-            let is_full = self.queued.load(Ordering::SeqCst) > QUEUED_BYTES_HIGH;
-            if !is_full || self.waiting.load(Ordering::SeqCst) > 0 {
+            let queued = self.queued.load(Ordering::SeqCst);
+            if queued <= QUEUED_BYTES_HIGH {
+                return;
+            }
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(pause(queued)).await;
                 return;
             }
             changed.await;
@@ -79,10 +89,19 @@ impl Load {
     }
 }
 
+/// Before the next message, of 32 KiB at most, where so many bytes wait.
+fn pause(queued: usize) -> Duration {
+    // Of the way from the one bound to the other, 32 MB, 3 MB and 300 KB a second.
+    let third = (QUEUED_BYTES_MAX - QUEUED_BYTES_HIGH) / 3;
+    match queued.saturating_sub(QUEUED_BYTES_HIGH) / third {
+        0 => Duration::from_millis(1),
+        1 => Duration::from_millis(10),
+        _ => Duration::from_millis(100),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::limits::ANSWERS_MAX;
+use crate::limits::{ANSWERS_MAX, EXIT_MAX};
 use crate::load::{Burden, Load};
 
 type TowardsDaemon = ChannelWriteHalf<client::Msg>;
+/// What the client is to be told.
+type Queued = (ChannelMsg, Option<Burden>);
 type TowardsClient = ChannelWriteHalf<server::Msg>;
 
 /// How two connections end.
@@ -26,10 +29,12 @@ pub(crate) struct Ending {
     pub(crate) tellers: TaskTracker,
 }
 
-/// What two connections share.
+/// What a visitor's connection shares with one of those to his daemon.
 #[derive(Clone)]
 pub(crate) struct Ties {
     pub(crate) load: Arc<Load>,
+    /// Held by who uses the daemon's connection.
+    pub(crate) place: Arc<()>,
     pub(crate) ending: Ending,
     pub(crate) client: server::Handle,
 }
@@ -41,11 +46,12 @@ pub(crate) struct Joined {
     pub(crate) answers: mpsc::Receiver<bool>,
 }
 
-/// Passes on what is said on either until it is closed or the connections end.
+/// Passes on what is said on either, which may be a command's or a forwarded connection's, until it is closed or the connections end.
 pub(crate) fn join(
     mine: russh::Channel<server::Msg>,
     theirs: russh::Channel<client::Msg>,
     ties: &Ties,
+    is_command: bool,
 ) -> Joined {
     let (from_client, to_client) = mine.split();
     let (from_daemon, to_daemon) = theirs.split();
@@ -66,15 +72,20 @@ pub(crate) fn join(
     });
     tokio::spawn(async move {
         unheard.run_until_cancelled(pump.hear_daemon(from_daemon, &answer, queue)).await;
-        drop(leaving);
+        drop((leaving, pump));
     });
     ties.ending.tellers.spawn(async move {
-        untold.run_until_cancelled(down.tell_client(queued, &to_client)).await;
+        untold.run_until_cancelled(down.tell_client(queued, &to_client, is_command)).await;
     });
     Joined { daemon, answers }
 }
 
 impl Ties {
+    /// Of a new connection to the daemon.
+    pub(crate) fn new(ending: Ending, client: server::Handle) -> Self {
+        Self { load: Arc::default(), place: Arc::default(), ending, client }
+    }
+
     /// What has an answer of the daemon's is asked by the visitor, and not here.
     async fn tell_daemon(
         &self,
@@ -103,7 +114,7 @@ impl Ties {
         &self,
         mut daemon: ChannelReadHalf,
         answer: &mpsc::Sender<bool>,
-        queue: mpsc::UnboundedSender<(ChannelMsg, Option<Burden>)>,
+        queue: mpsc::UnboundedSender<Queued>,
     ) {
         while let Some(message) = daemon.wait().await {
             match message {
@@ -132,14 +143,48 @@ impl Ties {
 
     async fn tell_client(
         &self,
-        mut queued: mpsc::UnboundedReceiver<(ChannelMsg, Option<Burden>)>,
+        mut queued: mpsc::UnboundedReceiver<Queued>,
         client: &TowardsClient,
+        is_command: bool,
     ) {
         // The burden goes when it is told.
         while let Some((message, _burden)) = queued.recv().await {
-            if !self.tell_client_of(message, client).await {
+            if is_command && matches!(message, ChannelMsg::Eof) {
+                if !self.tell_client_of_end(&mut queued, client).await {
+                    return;
+                }
+            } else if !self.tell_client_of(message, client).await {
                 return;
             }
+        }
+    }
+
+    /// A command's output has ended: first, how the command itself did, if that is said soon. To a
+    /// client that hears of the output's end and closes, russh closes at once, and could not say it
+    /// any more.
+    async fn tell_client_of_end(
+        &self,
+        queued: &mut mpsc::UnboundedReceiver<Queued>,
+        client: &TowardsClient,
+    ) -> bool {
+        let mut after = None;
+        while let Ok(Some((message, burden))) = timeout(EXIT_MAX, queued.recv()).await {
+            let is_exit =
+                matches!(message, ChannelMsg::ExitStatus { .. } | ChannelMsg::ExitSignal { .. });
+            if !is_exit {
+                after = Some((message, burden));
+                break;
+            }
+            if !self.tell_client_of(message, client).await {
+                return false;
+            }
+        }
+        if !self.tell_client_of(ChannelMsg::Eof, client).await {
+            return false;
+        }
+        match after {
+            Some((message, _burden)) => self.tell_client_of(message, client).await,
+            None => true,
         }
     }
 

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
+use russh::server::{self, Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, MethodKind, MethodSet, Pty};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::daemon::{self, Daemon};
+use crate::daemon::{self, Line};
 use crate::fingerprint::is_same;
-use crate::limits::{ANSWER_MAX, CHANNELS_MAX, LOGIN_BYTES_MAX};
-use crate::load::Load;
+use crate::limits::{ANSWER_MAX, CHANNELS_MAX, LINES_SPARE_MAX, LOGIN_BYTES_MAX};
 use crate::login::Login;
 use crate::relay::{self, Ending, Joined, Ties};
 use crate::target::{Directory, Target};
@@ -50,10 +49,33 @@ pub(crate) struct Visitor {
 struct Led {
     login: Login,
     since: Instant,
-    daemon: Arc<Daemon>,
-    ties: Ties,
+    target: Target,
+    client: server::Handle,
+    /// To the daemon: the one that was first, which has the ports that it was asked to listen on.
+    first: Arc<Line>,
+    /// Others. Each has one channel at a time, so that none holds up another: see `load`.
+    lines: Vec<Arc<Line>>,
     /// By the client's.
-    channels: HashMap<ChannelId, Joined>,
+    channels: HashMap<ChannelId, (Joined, Arc<Line>)>,
+}
+
+impl Led {
+    /// A connection to the daemon that no channel is on.
+    async fn line(&mut self, ending: &Ending) -> Result<Arc<Line>, daemon::Unreachable> {
+        let mut spare = 0;
+        self.lines.retain(|line| {
+            spare += usize::from(line.is_free());
+            !line.daemon.is_closed() && (!line.is_free() || spare <= LINES_SPARE_MAX)
+        });
+        let lines = [&self.first].into_iter().chain(&self.lines);
+        if let Some(line) = lines.into_iter().find(|line| line.is_free()) {
+            return Ok(Arc::clone(line));
+        }
+        let ties = Ties::new(ending.clone(), self.client.clone());
+        let line = Arc::new(daemon::connect(&self.target, ties, false).await?);
+        self.lines.push(Arc::clone(&line));
+        Ok(line)
+    }
 }
 
 impl Visitor {
@@ -75,26 +97,36 @@ impl Visitor {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        opening: impl FnOnce(Arc<Daemon>) -> F,
+        is_command: bool,
+        opening: impl FnOnce(Arc<Line>) -> F,
     ) -> Result<(), russh::Error>
     where
         F: Send + Future<Output = Result<Channel<russh::client::Msg>, russh::Error>>,
     {
+        let ending = self.ending.clone();
         let led = self.led()?;
-        led.channels.retain(|_, joined| !joined.answers.is_closed());
+        led.channels.retain(|_, (joined, _)| !joined.answers.is_closed());
         if led.channels.len() >= CHANNELS_MAX {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        let waiting = led.ties.load.wait();
-        let opened = timeout(ANSWER_MAX, opening(Arc::clone(&led.daemon))).await;
+        let line = match led.line(&ending).await {
+            Ok(line) => line,
+            Err(error) => {
+                tracing::warn!(app = %led.login, %error, "a channel of an SSH visitor is refused");
+                reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                return Ok(());
+            }
+        };
+        let waiting = line.ties.load.wait();
+        let opened = timeout(ANSWER_MAX, opening(Arc::clone(&line))).await;
         drop(waiting);
         match opened {
             Ok(Ok(theirs)) => {
                 reply.accept().await;
                 let id = channel.id();
-                let joined = relay::join(channel, theirs, &led.ties);
-                led.channels.insert(id, joined);
+                let joined = relay::join(channel, theirs, &line.ties, is_command);
+                led.channels.insert(id, (joined, line));
             }
             Ok(Err(russh::Error::ChannelOpenFailure(reason))) => reply.reject(reason).await,
             Ok(Err(_)) | Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
@@ -129,8 +161,9 @@ impl Visitor {
         F: Send + Future<Output = Result<(), russh::Error>>,
     {
         let led = self.led()?;
-        let Some(joined) = led.channels.get_mut(&channel) else { return Ok(false) };
-        let _waiting = led.ties.load.wait();
+        let Some((joined, line)) = led.channels.get_mut(&channel) else { return Ok(false) };
+        let line = Arc::clone(line);
+        let _waiting = line.ties.load.wait();
         let asked = async {
             asking(Arc::clone(&joined.daemon)).await.ok()?;
             joined.answers.recv().await
@@ -181,18 +214,21 @@ impl Handler for Visitor {
         let Some((login, target)) = self.admitted.take() else {
             return Err(russh::Error::NotAuthenticated);
         };
-        let ties = Ties {
-            load: Arc::new(Load::default()),
-            ending: self.ending.clone(),
-            client: session.handle(),
-        };
+        let client = session.handle();
+        let ties = Ties::new(self.ending.clone(), client.clone());
         let (from, address) = (self.from, target.address);
-        match daemon::connect(&target, ties.clone()).await {
-            Ok(daemon) => {
+        match daemon::connect(&target, ties, true).await {
+            Ok(line) => {
                 tracing::info!(app = %login, %from, %address, "an SSH visitor is let in");
-                let (since, channels) = (Instant::now(), HashMap::new());
-                let daemon = Arc::new(daemon);
-                self.led = Some(Led { login, since, daemon, ties, channels });
+                self.led = Some(Led {
+                    login,
+                    since: Instant::now(),
+                    target,
+                    client,
+                    first: Arc::new(line),
+                    lines: Vec::new(),
+                    channels: HashMap::new(),
+                });
                 if let Some((_permit, tell)) = self.startup.take() {
                     // Who waits for it may have given up.
                     let _ = tell.send(());
@@ -213,7 +249,13 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.open(channel, reply, |daemon| async move { daemon.channel_open_session().await }).await
+        self.open(
+            channel,
+            reply,
+            true,
+            |line| async move { line.daemon.channel_open_session().await },
+        )
+        .await
     }
 
     async fn channel_open_direct_tcpip(
@@ -226,10 +268,10 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let opening = |daemon: Arc<Daemon>| async move {
-            daemon.channel_open_direct_tcpip(host, port, originator, originator_port).await
+        let opening = |line: Arc<Line>| async move {
+            line.daemon.channel_open_direct_tcpip(host, port, originator, originator_port).await
         };
-        self.open(channel, reply, opening).await
+        self.open(channel, reply, false, opening).await
     }
 
     async fn channel_open_direct_streamlocal(
@@ -239,8 +281,8 @@ impl Handler for Visitor {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.open(channel, reply, |daemon| async move {
-            daemon.channel_open_direct_streamlocal(socket_path).await
+        self.open(channel, reply, false, |line| async move {
+            line.daemon.channel_open_direct_streamlocal(socket_path).await
         })
         .await
     }
@@ -330,9 +372,9 @@ impl Handler for Visitor {
         port: &mut u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let led = self.led()?;
-        let _waiting = led.ties.load.wait();
-        match timeout(ANSWER_MAX, led.daemon.tcpip_forward(address, *port)).await {
+        let first = Arc::clone(&self.led()?.first);
+        let _waiting = first.ties.load.wait();
+        match timeout(ANSWER_MAX, first.daemon.tcpip_forward(address, *port)).await {
             Ok(Ok(chosen)) => {
                 if *port == 0 {
                     *port = chosen;
@@ -349,9 +391,9 @@ impl Handler for Visitor {
         port: u32,
         _session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let led = self.led()?;
-        let _waiting = led.ties.load.wait();
-        let cancelled = timeout(ANSWER_MAX, led.daemon.cancel_tcpip_forward(address, port)).await;
+        let first = Arc::clone(&self.led()?.first);
+        let _waiting = first.ties.load.wait();
+        let cancelled = timeout(ANSWER_MAX, first.daemon.cancel_tcpip_forward(address, port)).await;
         Ok(matches!(cancelled, Ok(Ok(()))))
     }
 }

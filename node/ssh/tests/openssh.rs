@@ -154,10 +154,24 @@ async fn sessions_of_one_connection_do_not_end_each_other() {
     let mut endless = endless.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut some = vec![0; 1 << 20];
     endless.stdout.as_mut().unwrap().read_exact(&mut some).await.unwrap();
-    endless.kill().await.unwrap();
-    let done = scene.ssh(&["-o", &socket, "cat"], b"still here").await;
-    assert_eq!(done, (Some(0), "still here".to_owned(), String::new()));
+    // Beside one that is not read, and after it.
+    for word in ["beside", "after"] {
+        if word == "after" {
+            endless.kill().await.unwrap();
+        }
+        for _ in 0..5 {
+            let done = scene.ssh(&["-o", &socket, "cat"], word.as_bytes()).await;
+            assert_eq!(done, (Some(0), word.to_owned(), String::new()));
+        }
+    }
     master.kill().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_command_is_told_though_its_output_ended_before() {
+    let scene = Scene::new().await;
+    let command = "echo x; exec >&- 2>&-; sleep 0.3; exit 6";
+    assert_eq!(scene.ssh(&[command], b"").await, (Some(6), "x\n".to_owned(), String::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
