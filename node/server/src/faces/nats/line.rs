@@ -80,7 +80,9 @@ impl Teller {
                     line.times += 1;
                 });
             }
-            Event::Disconnected | Event::Closed => {
+            // By this side, when the node ends.
+            Event::Closed => self.line.send_modify(|line| line.is_up = false),
+            Event::Disconnected => {
                 if self.line.borrow().is_up {
                     tracing::warn!(
                         "NATS is lost: routers keep what they know until it is stale; it is tried \
