@@ -68,7 +68,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("gavel", &["gavel-api", "gavel-container", "gavel-model", "gavel-router", "gavel-server"]),
     ("gavel-sim", &["gavel-agent", "gavel-model", "gavel-plan", "gavel-replica"]),
     ("gavel-tests", &[]),
-    ("gavel-fuzz", &["gavel-container", "gavel-executor"]),
+    ("gavel-fuzz", &["gavel-api", "gavel-container", "gavel-executor"]),
     (
         "gavel-benches",
         &[
