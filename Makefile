@@ -54,9 +54,10 @@ bench: bench-needs build
 needs:
 	@.ci/install build-essential cmake pkg-config libclang-dev e2fsprogs
 
-# What the tests run besides: a real registry, and standard tools to make images.
+# What the tests run besides: a real registry, standard tools to make images, a NATS server, and
+# OpenSSH's client and server.
 test-needs: needs
-	@.ci/install curl docker-registry skopeo umoci busybox-static iproute2 nftables
+	@.ci/install nats-server openssh-client openssh-server curl docker-registry skopeo umoci busybox-static iproute2 nftables
 
 # What the benches race against.
 bench-needs: needs

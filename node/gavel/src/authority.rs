@@ -11,7 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
 };
-use rsa::PrivateKey;
+use rsa::RsaPrivateKey;
 use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 
 use crate::failure::Failure;
@@ -103,7 +103,8 @@ impl Authority {
 
 /// What signs with it is ring; the crate that makes it does nothing else here.
 fn rsa_key(path: &Path) -> Result<Result<KeyPair, rcgen::Error>, Failure> {
-    let key = PrivateKey::new(&mut rand::rng(), RSA_BITS).map_err(|error| failed(path, error))?;
+    let key =
+        RsaPrivateKey::new(&mut rand::rng(), RSA_BITS).map_err(|error| failed(path, error))?;
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(path, error))?;
     Ok(KeyPair::from_pem(&pem))
 }

@@ -34,3 +34,7 @@ pub const WRITE_BUFFER_BYTES: usize = 4096;
 pub const H2_STREAMS_MAX: u32 = 128;
 /// How long requests in progress may take when the node ends.
 pub const END_MAX: Duration = Duration::from_secs(5);
+
+/// Routes that were withdrawn and are said again to be, for routers that have missed it: as many
+/// as a cell of 250 instances with 250 routes each has. One more is said once.
+pub const WITHDRAWN_MAX: usize = 65_536;

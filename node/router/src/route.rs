@@ -22,6 +22,19 @@ pub struct CfRoute {
     /// A service that must see each request first.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub route_service_url: String,
+    /// Which of several groups of routers serve it; all where there is nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub isolation_segment: String,
+    /// Gorouter's own, such as how it balances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<serde_json::Value>,
+}
+
+/// The entries of an LRP's text, none where it is none of ours: it is opaque to the cluster.
+#[must_use]
+pub fn entries(lrp: &DesiredLrp) -> Vec<CfRoute> {
+    let text = lrp.routes.get(CF_ROUTER);
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// What a request must ask for, and where it is taken.
@@ -42,16 +55,14 @@ pub struct Target {
     pub is_http2: bool,
 }
 
-/// The routes of an LRP, none where the text is none of ours: it is opaque to the cluster.
+/// The routes of an LRP that this router serves.
 ///
 /// A route with a route service is left out: to pass its requests by that service would be worse
 /// than not to pass them.
 #[must_use]
 pub fn routes(lrp: &DesiredLrp) -> Vec<Route> {
-    let Some(text) = lrp.routes.get(CF_ROUTER) else { return Vec::new() };
-    let entries: Vec<CfRoute> = serde_json::from_str(text).unwrap_or_default();
     let mut routes = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.route_service_url.is_empty()) {
+    for entry in entries(lrp).iter().filter(|entry| entry.route_service_url.is_empty()) {
         let target = Target { port: entry.port, is_http2: entry.protocol == "http2" };
         for name in &entry.hostnames {
             let (host, path) = split(name);

@@ -1,5 +1,9 @@
 //! What a node is told by its operator: one TOML file.
 
+mod route_emitter;
+mod secret;
+mod ssh_proxy;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -11,6 +15,10 @@ use model::egress::{IcmpInfo, PortRange};
 use plan::Settings;
 use replica::limits::GIVEN_ID_MAX;
 use serde::{Deserialize, Serialize};
+
+pub use self::route_emitter::RouteEmitterConfig;
+pub use self::secret::Secret;
+pub use self::ssh_proxy::SshProxyConfig;
 
 /// A node's configuration. Unknown keys are refused, so that a misspelt one is not silently the
 /// default.
@@ -50,6 +58,12 @@ pub struct Config {
     /// Diego's own API, for its clients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diego: Option<DiegoConfig>,
+    /// Other routers that are told of this cell's instances.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_emitter: Option<RouteEmitterConfig>,
+    /// SSH to daemons in containers of the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_proxy: Option<SshProxyConfig>,
     /// Whether the containers end with the node. Off, they outlive it and are found again; a
     /// cluster on one machine in the foreground turns it on.
     #[serde(default)]
@@ -441,6 +455,10 @@ pub enum ConfigError {
     Diego { reason: String },
     #[error("[router] {reason}")]
     Router { reason: String },
+    #[error("[route_emitter] {reason}")]
+    RouteEmitter { reason: String },
+    #[error("[ssh_proxy] {reason}")]
+    SshProxy { reason: String },
     #[error("members names nobody; a new node needs at least one whom it can ask")]
     NoMembers,
     #[error("node_id {node_id} is not from 1 to {}", replica::limits::GIVEN_ID_MAX)]
@@ -517,7 +535,12 @@ impl Config {
             return Err(ConfigError::TlsContradicts);
         }
         self.diego.as_ref().map_or(Ok(()), |diego| diego.check(&self.tls))?;
-        self.router.as_ref().map_or(Ok(()), RouterConfig::check)
+        self.router.as_ref().map_or(Ok(()), RouterConfig::check)?;
+        let emitter = self.route_emitter.as_ref().map_or(Ok(()), RouteEmitterConfig::check);
+        emitter.map_err(|reason| ConfigError::RouteEmitter { reason })?;
+        let allow_ssh = self.cell.allow_ssh;
+        let proxy = self.ssh_proxy.as_ref().map_or(Ok(()), |proxy| proxy.check(allow_ssh));
+        proxy.map_err(|reason| ConfigError::SshProxy { reason })
     }
 
     /// What Diego's clients are shown of certificates; nothing where it is plain HTTP.

@@ -1,7 +1,7 @@
 //! Starts a node, and ends it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +13,20 @@ use replica::newcomer::Entrance;
 use replica::{Newcomer, Node, NodeId, Replica};
 use rocks::RocksDisk;
 use router::Router;
+use ssh::HostKey;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::callbacks::Callbacks;
 use crate::capacity;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, SshProxyConfig};
 use crate::containers::{LinuxContainers, mounts};
 use crate::door::Door;
 use crate::egress;
 use crate::faces::bbs::{self, BbsFace};
 use crate::faces::locket::{self, LocketFace};
-use crate::faces::{dns, rep, routing};
+use crate::faces::nats::{Emitter, Last, SharedFeed};
+use crate::faces::{self, dns, rep, routing};
 use crate::listener;
 use crate::neighbours::{self, Neighbourhood};
 use crate::peers::TcpPeers;
@@ -56,6 +58,8 @@ pub enum Error {
     PlainDiego { address: String },
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: std::io::Error },
+    #[error("the SSH proxy's host key: {0}")]
+    HostKey(#[from] ssh::host_key::HostKeyError),
     #[error(transparent)]
     Rocks(#[from] rocks::OpenError),
     #[error(transparent)]
@@ -89,6 +93,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listener = listen(&config).await?;
     let router = open_router(&config).await?;
     let diego = open_diego(&config).await?;
+    let ssh_proxy = open_ssh_proxy(&config, &data_dir).await?;
     let container_networks = egress::policy(&config.cell.network)
         .map_err(|reason| ConfigError::Network { reason })?
         .container_networks;
@@ -150,11 +155,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
         dns::Upstream::new(&config.cell.network.nameservers),
         dns::Records::new(agent.clone(), container_networks),
     ));
-    let routing = router.map(|(listener, router, table)| {
-        tokio::spawn(routing::follow(agent.clone(), table));
-        tokio::spawn(router.clone().serve(listener));
-        router
-    });
+    let ssh_proxy = ssh_proxy
+        .map(|(listener, key, told)| faces::ssh::serve(told, &key, listener, agent.clone()));
+    let (feed, emitter) = start_emitter(&config, &agent).unzip();
+    let (router, table) = router
+        .map(|(listener, router, table)| {
+            tokio::spawn(router.clone().serve(listener));
+            (router, table)
+        })
+        .unzip();
+    if table.is_some() || feed.is_some() {
+        tokio::spawn(routing::follow(agent.clone(), table, feed));
+    }
     let diego = diego.map(|(listener, security)| {
         let routes = BbsFace::new(agent.clone())
             .routes()
@@ -177,8 +189,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
     if let Some(diego) = diego {
         diego.abort();
     }
-    if let Some(router) = routing {
+    if let Some(ssh_proxy) = ssh_proxy {
+        ssh_proxy.end().await;
+    }
+    if let Some(router) = router {
         router.end().await;
+    }
+    if let Some(emitter) = emitter {
+        // Instances that outlive the node are still where routers know them to be.
+        let ends = config.stop_containers_on_exit;
+        emitter.end(if ends { Last::Withdrawals } else { Last::Nothing }).await;
     }
     following.abort();
     agent.world().sessions.close().await;
@@ -231,6 +251,33 @@ async fn open_router(
     let table = routing::table();
     let router = Router::new(Arc::clone(&table), router::Settings { connections_max });
     Ok(Some((listener, router, table)))
+}
+
+/// The SSH proxy that this node is told to be: where it waits, and its key.
+async fn open_ssh_proxy<'a>(
+    config: &'a Config,
+    data_dir: &Path,
+) -> Result<Option<(TcpListener, HostKey, &'a SshProxyConfig)>, Error> {
+    let Some(told) = &config.ssh_proxy else { return Ok(None) };
+    let key = match &told.host_key {
+        Some(path) => HostKey::read(path)?,
+        None => HostKey::read_or_make(&data_dir.join("ssh_host_key"))?,
+    };
+    let listen = &told.listen;
+    let failed = |error| Error::Listen { address: format!("{listen}, for SSH"), error };
+    Ok(Some((TcpListener::bind(listen).await.map_err(failed)?, key, told)))
+}
+
+/// What other routers are told of this cell, and the task that tells them.
+fn start_emitter(config: &Config, agent: &NodeAgent) -> Option<(Arc<SharedFeed>, Emitter)> {
+    let told = config.route_emitter.as_ref()?;
+    let settings = router::feed::Settings {
+        has_direct_routes: told.direct_instance_routes,
+        has_internal_routes: told.internal_routes,
+    };
+    let feed = SharedFeed::new(router::Feed::new(agent.cell().cell_id.clone(), settings));
+    let emitter = Emitter::start(told, &config.name, Arc::clone(&feed));
+    Some((feed, emitter))
 }
 
 /// Gives a new cluster the salt of its ids; whoever is first wins.

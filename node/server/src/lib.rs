@@ -6,6 +6,7 @@
 //!   [`faces`], the replica, or the newcomer that it is before;
 //! - [`peers`] carries Raft's messages between nodes;
 //! - `egress` is what containers may reach;
+//! - `records` follows what the cluster agrees on, for whatever is kept by it;
 //! - `names` is what names inside the cluster mean;
 //! - [`world`] and [`containers`] are what the agent asks for: the clock, Linux and images;
 //! - `security` is TLS, or its absence;
@@ -27,6 +28,7 @@ mod listener;
 mod names;
 mod neighbours;
 mod peers;
+mod records;
 pub mod secrets;
 mod security;
 mod sessions;

@@ -159,3 +159,33 @@ pub const SUBSCRIBER_PACE_MAX: Duration = Duration::from_millis(100);
 pub const HUB_EVENTS_AT_ONCE_MAX: usize = 256;
 /// Characters of a trace id; a UUID has 36.
 pub const TRACE_ID_CHARS_MAX: usize = 64;
+/// How often a cell's routes are registered anew until a router says otherwise, and how long they
+/// may go unsaid: Gorouter's `start_response_delay_interval` is 5 s, its `droplet_stale_threshold`
+/// 120 s.
+pub const ROUTES_REGISTER_INTERVAL: Duration = Duration::from_secs(20);
+/// What a router may ask for in its place.
+pub const ROUTES_REGISTER_INTERVAL_MIN: Duration = Duration::from_secs(1);
+pub const ROUTES_REGISTER_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// Between two greetings while no router has answered. Diego: the same.
+pub const ROUTES_GREETING_PAUSE: Duration = Duration::from_secs(1);
+/// Greetings after which the pause is that of registrations. Diego gives up after as many.
+pub const ROUTES_GREETINGS_MAX: u32 = 30;
+/// Between two repetitions of what was withdrawn. Diego: `unregistration_interval`.
+pub const ROUTES_WITHDRAWAL_PAUSE: Duration = Duration::from_secs(30);
+/// How often it is repeated. Diego: `unregistration_send_count`.
+pub const ROUTES_WITHDRAWALS_MAX: u32 = 20;
+/// Messages that wait for NATS; then whoever tells waits.
+pub const NATS_QUEUE_MAX: usize = 2048;
+/// How long one may wait for its place; then the rest is left to the next registration.
+pub const NATS_QUEUE_WAIT: Duration = Duration::from_secs(5);
+/// Messages of routers that wait to be read; the next is lost.
+pub const NATS_HEARD_MAX: usize = 64;
+/// Between two signs of life. Diego: the same.
+pub const NATS_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How long one server may take to be connected to.
+pub const NATS_CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Between two tries: the first, which doubles, and the last. Diego: always the first.
+pub const NATS_RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+pub const NATS_RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long a node that ends may take to say its last.
+pub const NATS_FAREWELL_MAX: Duration = Duration::from_secs(2);

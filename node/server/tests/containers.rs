@@ -66,6 +66,8 @@ impl Cell {
             tls: TlsConfig::default(),
             router: None,
             preloaded: vec![PreloadedConfig { name: "stack".to_owned(), path: stack }],
+            route_emitter: None,
+            ssh_proxy: None,
             stop_containers_on_exit: true,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

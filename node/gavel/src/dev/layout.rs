@@ -112,6 +112,8 @@ pub(crate) fn configs(shares: &Shares, home: &Path) -> Result<Vec<Config>, Strin
                 health_listen: None,
             }),
             preloaded: Vec::new(),
+            route_emitter: None,
+            ssh_proxy: None,
             stop_containers_on_exit: true,
         }
     };

@@ -1,91 +1,32 @@
-//! A small cluster, and who answers where in it.
+//! Who answers where in a small cluster.
 
 use expect_test::{Expect, expect};
-use model::{
-    ActualLrpId, Capacity, Cell, CellHealth, Command, DesiredLrpUpdate, FeatureFlag, Intake,
-    Millis, NetInfo, PortMapping, RootfsProvider, Stamp,
-};
-use serde_json::{Value, json};
+use model::{Command, DesiredLrpUpdate, Millis};
 
 use super::*;
+use crate::testing::{View, World, route};
 
-/// The cluster, and the table that follows it event by event.
-struct World {
-    state: State,
-    table: Table,
-    index: u64,
+impl View for Table {
+    fn of(state: &State) -> Self {
+        Self::of(state)
+    }
+
+    fn follow(&mut self, event: &Event) {
+        self.apply(event);
+    }
+
+    fn show(&self) -> String {
+        let line =
+            |(host, path, pool): (&str, &str, &Pool)| format!("{host}{path} {}\n", places(pool));
+        self.routes().map(line).collect()
+    }
+
+    fn apps(&self) -> usize {
+        self.apps.len()
+    }
 }
 
-impl World {
-    fn new() -> Self {
-        let mut world = Self { state: State::new(), table: Table::default(), index: 0 };
-        world.does(Command::InitCluster { salt: 1 });
-        world.does(Command::SetFeatureFlag { flag: FeatureFlag::DiegoDocker, enabled: true });
-        for node_id in [1, 2] {
-            let cell = Cell {
-                cell_id: format!("c{node_id}").as_str().into(),
-                node_id,
-                address: [10, 0, 0, u8::try_from(node_id).unwrap()].into(),
-                zone: "z".into(),
-                capacity: Capacity { memory_mb: 10_000, disk_mb: 10_000, containers: 100 },
-                rootfs_providers: vec![RootfsProvider::arbitrary("docker")],
-                placement_tags: vec![],
-                optional_placement_tags: vec![],
-                volume_drivers: vec![],
-                rep_url: String::new(),
-                health: CellHealth::Present,
-                intake: Intake::Open,
-            };
-            world.does(Command::RegisterCell { cell: Box::new(cell) });
-        }
-        world
-    }
-
-    fn does(&mut self, command: Command) {
-        self.index += 1;
-        let stamp = Stamp { log_index: self.index, position: 0, at: Millis(self.index) };
-        let applied = model::apply(&mut self.state, stamp, command).unwrap();
-        applied.events.iter().for_each(|event| self.table.apply(event));
-        let anew = Table::of(&self.state);
-        assert_eq!(show(&self.table), show(&anew), "following is as good as reading anew");
-        assert_eq!(self.table.apps.len(), anew.apps.len(), "nothing is kept that is over");
-    }
-
-    /// An app, of which one instance runs for each port given, on alternating cells.
-    fn app(&mut self, name: &str, routes: &Value, host_ports: &[u16]) {
-        let desired: DesiredLrp = serde_json::from_value(json!({
-            "process_guid": name, "domain": "d", "rootfs": "docker:///a", "ports": [8080, 9090],
-            "action": {"run": {"path": "/a", "user": "root"}},
-            "instances": host_ports.len(), "memory_mb": 1, "disk_mb": 1,
-            "routes": {"cf-router": routes.to_string()},
-        }))
-        .unwrap();
-        self.does(Command::DesireLrp { desired_lrp: Box::new(desired) });
-        for (index, port) in (0..).zip(host_ports) {
-            let process_guid = ProcessGuid::from(name);
-            let cell_id = if index % 2 == 0 { "c1" } else { "c2" }.into();
-            self.does(Command::PlaceLrp { process_guid, index, cell_id });
-            self.run(name, index, *port, true);
-        }
-    }
-
-    fn row(&self, name: &str, index: u32) -> Arc<ActualLrp> {
-        let id = ActualLrpId::ordinary(ProcessGuid::from(name), index);
-        Arc::clone(self.state.actual_lrp(&id).unwrap())
-    }
-
-    fn run(&mut self, name: &str, index: u32, port: u16, routable: bool) {
-        let row = self.row(name, index);
-        let instance = row.instance().unwrap().clone();
-        let address = self.state.cell(&instance.cell_id).unwrap().address;
-        let ports = vec![
-            PortMapping { container_port: 8080, host_port: port },
-            PortMapping { container_port: 9090, host_port: port + 1 },
-        ];
-        let net_info = NetInfo { address, instance_address: [10, 88, 0, 2].into(), ports };
-        self.does(Command::StartLrp { key: row.key.clone(), instance, net_info, routable });
-    }
-
+impl World<Table> {
     fn check(&self, requests: &[&str], expected: Expect) {
         let mut text = String::new();
         for request in requests {
@@ -93,7 +34,7 @@ impl World {
                 Some(at) => request.split_at(at),
                 None => (*request, ""),
             };
-            let answer = match self.table.look_up(host, path) {
+            let answer = match self.view.look_up(host, path) {
                 None => "unknown".to_owned(),
                 Some(pool) => places(&pool),
             };
@@ -106,14 +47,6 @@ impl World {
 fn places(pool: &Pool) -> String {
     let place = |one: &Endpoint| format!("{}/{} {}", one.app, one.index, one.address);
     format!("[{}]", pool.endpoints.iter().map(place).collect::<Vec<_>>().join(", "))
-}
-
-fn show(table: &Table) -> String {
-    table.routes().map(|(host, path, pool)| format!("{host}{path} {}\n", places(pool))).collect()
-}
-
-fn route(hostnames: &[&str], port: u16) -> Value {
-    json!([{ "hostnames": hostnames, "port": port }])
 }
 
 #[test]
@@ -193,7 +126,7 @@ fn in_an_evacuation_both_are_there() {
     let mut world = World::new();
     world.app("a", &route(&["a.example"], 8080), &[61_000]);
     world.does(Command::EvacuateCell { cell_id: "c1".into(), timeout: Millis(60_000) });
-    let evacuating = |world: &World| {
+    let evacuating = |world: &World<Table>| {
         world.state.actual_lrps().filter(|row| row.presence == Presence::Evacuating).count()
     };
     assert_eq!(evacuating(&world), 1);

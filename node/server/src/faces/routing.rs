@@ -1,13 +1,14 @@
-//! Keeps the router's table by this node's own copy of the records, which it follows without asking
-//! anybody.
+//! Keeps the router's table, and what other routers are told, by this node's own copy of the
+//! records.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use replica::events::Events;
 use router::Table;
 use router::proxy::SharedTable;
 
+use super::nats::SharedFeed;
 use crate::limits::ROUTER_EVENTS_AT_ONCE_MAX;
+use crate::records::{Follower, News};
 use crate::world::NodeAgent;
 
 /// A table that [`follow`] keeps.
@@ -16,40 +17,39 @@ pub(crate) fn table() -> SharedTable {
 }
 
 /// Runs until the replica stops.
-pub(crate) async fn follow(agent: NodeAgent, table: SharedTable) {
+pub(crate) async fn follow(
+    agent: NodeAgent,
+    table: Option<SharedTable>,
+    feed: Option<Arc<SharedFeed>>,
+) {
     let mut watcher = agent.replica().watch();
-    let mut known: Option<Option<u64>> = None;
+    let mut follower = Follower::default();
     loop {
-        known = Some(catch_up(&agent, &table, known));
+        follower.catch_up(&agent, ROUTER_EVENTS_AT_ONCE_MAX, |news| {
+            if let Some(table) = &table {
+                keep(table, &news);
+            }
+            if let Some(feed) = &feed {
+                feed.follow(&news);
+            }
+        });
         if watcher.changed().await.is_none() {
             return;
         }
     }
 }
 
-/// Follows the events since, or begins anew where these are not known any more; up to where.
-fn catch_up(agent: &NodeAgent, table: &SharedTable, known: Option<Option<u64>>) -> Option<u64> {
-    let mut known = known;
-    loop {
-        if let Some(index) = known {
-            let events = agent.replica().events_after(index, ROUTER_EVENTS_AT_ONCE_MAX);
-            if let Events::All { events, through } = events {
-                if !events.is_empty() {
-                    // A table is whole after each change.
-                    let mut table = table.write().unwrap_or_else(PoisonError::into_inner);
-                    events.iter().for_each(|(_, event)| table.apply(event));
-                }
-                if through == index {
-                    return index;
-                }
-                known = Some(through);
-                continue;
-            }
+fn keep(table: &SharedTable, news: &News<'_>) {
+    match news {
+        News::Events(events) => {
+            // A table is whole after each change.
+            let mut table = table.write().unwrap_or_else(PoisonError::into_inner);
+            events.iter().for_each(|(_, event)| table.apply(event));
         }
-        let reading = agent.read_stale();
-        // Made before it is put there: requests do not wait for it.
-        let anew = Table::of(&reading.state);
-        *table.write().unwrap_or_else(PoisonError::into_inner) = anew;
-        known = Some(reading.applied);
+        News::Anew(state) => {
+            // Made before it is put there: requests do not wait for it.
+            let anew = Table::of(state);
+            *table.write().unwrap_or_else(PoisonError::into_inner) = anew;
+        }
     }
 }
