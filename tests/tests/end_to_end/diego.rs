@@ -423,11 +423,14 @@ fn a_request_is_followed_by_its_trace_and_a_stream_goes_on_without_its_leader() 
     assert!(with_trace.count() > 1, "events have it too");
 
     let leader = cluster.leader();
-    cluster.kill_node(&leader);
+    let next = if leader == "node-1" { "node-3" } else { "node-1" };
+    let _ = cluster.done(&["cluster", "transfer-leadership", next]);
     eventually("another leads", PATIENCE, || match cluster.leader() {
-        next if next == leader => Err(next),
-        _ => Ok(()),
+        leads if leads == next => Ok(()),
+        leads => Err(leads),
     });
+    // That it is gone for good is not what the stream waits for.
+    cluster.kill_node(&leader);
     let _ = cluster.done(&["delete-desired-lrp", "run"]);
     eventually("the stream goes on", PATIENCE, || match told("desired_lrp_removed") {
         1 => Ok(()),
