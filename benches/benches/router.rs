@@ -64,7 +64,8 @@ fn main() {
     let listener =
         runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, ROUTER_PORT)));
     let router = Router::new(Arc::new(RwLock::new(table())), Settings::default());
-    runtime.spawn(router.serve(listener.expect("the port is free")));
+    let served = runtime.block_on(async { router.serve(listener.expect("the port is free")) });
+    served.expect("its threads start");
 
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load before: {}", load.trim());

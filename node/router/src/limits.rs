@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Connections of clients at once, where the operator says nothing: one more waits in the kernel's
 /// queue. nginx's `worker_connections` of Debian is 768 for each of its workers.
 pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Threads of a router, on however many cores: they share the node with containers.
+pub const WORKERS_MAX: usize = 16;
 /// Bytes of one request's header lines together; more is answered with 431. Go, and so Gorouter,
 /// takes 1 MiB, which a thousand clients make into a gigabyte.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;

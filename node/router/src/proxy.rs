@@ -8,12 +8,13 @@ mod buffered;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -37,7 +38,7 @@ use crate::choice::{self, Refusal, choose};
 use crate::limits::{
     ANSWER_MAX, CLIENT_SILENCE_MAX, CONNECT_MAX, CONNECTIONS_DEFAULT, END_MAX, H2_STREAMS_MAX,
     HEADER_BYTES_MAX, HEADER_MAX, IDLE_MAX, KEPT_CONNECTIONS_MAX, KEPT_MAX, TRIES_MAX,
-    UPGRADED_SILENCE_MAX,
+    UPGRADED_SILENCE_MAX, WORKERS_MAX,
 };
 use crate::route::host_of;
 use crate::table::{Endpoint, Pool, Table};
@@ -54,18 +55,23 @@ pub type SharedTable = Arc<RwLock<Table>>;
 pub struct Settings {
     /// Connections of clients at once.
     pub connections_max: usize,
+    /// Threads, each with its own connections to clients and to instances.
+    pub workers: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { connections_max: CONNECTIONS_DEFAULT }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self { connections_max: CONNECTIONS_DEFAULT, workers: cores.min(WORKERS_MAX) }
     }
 }
 
 /// A router that can be asked to end. Clones are the same.
 #[derive(Clone)]
 pub struct Router {
-    proxy: Arc<HttpProxy<Face>>,
+    /// One for each thread: it keeps connections to instances, and whoever takes one that another
+    /// thread waits at has to wake that thread for each piece.
+    proxies: Arc<[Arc<HttpProxy<Face>>]>,
     room: Arc<Semaphore>,
     connections_max: usize,
     ending: Arc<watch::Sender<bool>>,
@@ -85,38 +91,77 @@ tokio::task_local! {
 impl Router {
     #[must_use]
     pub fn new(table: SharedTable, settings: Settings) -> Self {
+        let workers = settings.workers.max(1);
         let conf = ServerConf {
-            upstream_keepalive_pool_size: KEPT_CONNECTIONS_MAX,
+            upstream_keepalive_pool_size: KEPT_CONNECTIONS_MAX.div_ceil(workers),
             max_retries: TRIES_MAX,
             ..ServerConf::default()
         };
-        let mut proxy = HttpProxy::new(Face { table }, Arc::new(conf));
-        proxy.handle_init_modules();
-        let mut options = HttpServerOptions::default();
-        options.h2c = true;
-        options.h2_idle_timeout = Some(IDLE_MAX);
-        proxy.server_options = Some(options);
-        let mut h2 = H2Options::new();
-        h2.max_concurrent_streams(H2_STREAMS_MAX);
-        h2.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("it is small"));
-        proxy.h2_options = Some(h2);
+        let conf = Arc::new(conf);
+        let proxy = |_| {
+            let face = Face { table: Arc::clone(&table) };
+            let mut proxy = HttpProxy::new(face, Arc::clone(&conf));
+            proxy.handle_init_modules();
+            let mut options = HttpServerOptions::default();
+            options.h2c = true;
+            options.h2_idle_timeout = Some(IDLE_MAX);
+            proxy.server_options = Some(options);
+            let mut h2 = H2Options::new();
+            h2.max_concurrent_streams(H2_STREAMS_MAX);
+            h2.max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("it is small"));
+            proxy.h2_options = Some(h2);
+            Arc::new(proxy)
+        };
         Self {
-            proxy: Arc::new(proxy),
+            proxies: (0..workers).map(proxy).collect(),
             room: Arc::new(Semaphore::new(settings.connections_max)),
             connections_max: settings.connections_max,
             ending: Arc::new(watch::Sender::new(false)),
         }
     }
 
-    /// Serves until the router is asked to end; connections that it has accepted go on.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves until the router is asked to end, on threads of its own: a request's tasks never move
+    /// between cores, as they do on the node's runtime. Whichever is idle accepts.
+    ///
+    /// # Errors
+    /// No thread, or no descriptor, for one of them.
+    pub fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        let started = self.start(listener);
+        if started.is_err() {
+            // Those that have started accept nothing.
+            self.ending.send_replace(true);
+        }
+        started
+    }
+
+    fn start(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        for worker in 0..self.proxies.len() {
+            let (router, listener) = (self.clone(), listener.try_clone()?);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let work = move || {
+                runtime.block_on(async move {
+                    match TcpListener::from_std(listener) {
+                        Ok(listener) => router.accept(worker, listener).await,
+                        Err(error) => tracing::error!(%error, worker, "the router does not listen"),
+                    }
+                });
+            };
+            std::thread::Builder::new().name(format!("router-{worker}")).spawn(work)?;
+        }
+        Ok(())
+    }
+
+    /// One thread's work: accepts until the router is asked to end, and then waits for what it has
+    /// accepted, for a while.
+    async fn accept(self, worker: usize, listener: TcpListener) {
         let mut ending = self.ending.subscribe();
         loop {
             let place =
                 Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is not closed");
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                _ = ending.wait_for(|is_ending| *is_ending) => return,
+                _ = ending.wait_for(|is_ending| *is_ending) => break,
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
@@ -129,22 +174,32 @@ impl Router {
             let router = self.clone();
             tokio::spawn(async move {
                 let has_header = Arc::new(AtomicBool::new(false));
-                HAS_HEADER.scope(Arc::clone(&has_header), router.talk(stream, &has_header)).await;
+                let talk = router.talk(worker, stream, &has_header);
+                HAS_HEADER.scope(Arc::clone(&has_header), talk).await;
                 drop(place);
             });
         }
+        self.ended().await;
     }
 
     /// Takes no more requests, and lets those that are in progress end, for a while.
     pub async fn end(&self) {
         self.ending.send_replace(true);
-        self.proxy.http_cleanup().await;
+        for proxy in &*self.proxies {
+            proxy.http_cleanup().await;
+        }
+        self.ended().await;
+    }
+
+    /// Returns once no connection is left, and after a while in any case.
+    async fn ended(&self) {
         let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
         drop(timeout(END_MAX, self.room.acquire_many(all)).await);
     }
 
     /// One connection. The client has a time for each request's header, however slowly it comes.
-    async fn talk(&self, stream: TcpStream, has_header: &AtomicBool) {
+    async fn talk(&self, worker: usize, stream: TcpStream, has_header: &AtomicBool) {
+        let proxy = &self.proxies[worker];
         // A client that is gone says so when it is written to.
         let _ = stream.set_nodelay(true);
         let Ok(is_h2) = timeout(HEADER_MAX, is_http2(&stream)).await else { return };
@@ -154,7 +209,7 @@ impl Router {
         // Whom the client's address is asked of.
         stream.set_socket_digest(digest);
         if is_h2 {
-            self.proxy.process_new(Box::new(stream), &shutdown).await;
+            proxy.process_new(Box::new(stream), &shutdown).await;
             return;
         }
         let mut session = ServerSession::new_http1(Box::new(Buffered::new(stream)));
@@ -163,7 +218,7 @@ impl Router {
         loop {
             has_header.store(false, Ordering::Relaxed);
             let served = tokio::select! {
-                served = self.proxy.process_new_http(session, &shutdown) => served,
+                served = proxy.process_new_http(session, &shutdown) => served,
                 () = is_late(patience, has_header) => return,
             };
             let Some((stream, settings)) = served.map(|served| served.consume()) else { return };

@@ -158,12 +158,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let ssh_proxy = ssh_proxy
         .map(|(listener, key, told)| faces::ssh::serve(told, &key, listener, agent.clone()));
     let (feed, emitter) = start_emitter(&config, &agent).unzip();
-    let (router, table) = router
-        .map(|(listener, router, table)| {
-            tokio::spawn(router.clone().serve(listener));
-            (router, table)
-        })
-        .unzip();
+    let (router, table) = match router {
+        Some((listener, router, table)) => {
+            let address = "the router's threads".to_owned();
+            router.serve(listener).map_err(|error| Error::Listen { address, error })?;
+            (Some(router), Some(table))
+        }
+        None => (None, None),
+    };
     if table.is_some() || feed.is_some() {
         tokio::spawn(routing::follow(agent.clone(), table, feed));
     }
@@ -249,7 +251,8 @@ async fn open_router(
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let connections_max = usize::try_from(told.connections_max).unwrap_or(usize::MAX);
     let table = routing::table();
-    let router = Router::new(Arc::clone(&table), router::Settings { connections_max });
+    let settings = router::Settings { connections_max, ..router::Settings::default() };
+    let router = Router::new(Arc::clone(&table), settings);
     Ok(Some((listener, router, table)))
 }
 

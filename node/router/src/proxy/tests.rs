@@ -76,10 +76,11 @@ async fn router(endpoints: Vec<Endpoint>) -> (SocketAddr, Router) {
     let mut table = Table::default();
     table.set("app.test", endpoints);
     table.set("empty.test", Vec::new());
-    let router = Router::new(Arc::new(RwLock::new(table)), Settings { connections_max: 8 });
+    let router =
+        Router::new(Arc::new(RwLock::new(table)), Settings { connections_max: 8, workers: 2 });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(router.clone().serve(listener));
+    router.serve(listener).unwrap();
     (address, router)
 }
 
