@@ -15,8 +15,8 @@ use futures_util::StreamExt as _;
 use prost::Message;
 use reqwest::{Certificate, Client, Identity, Response};
 use tests::cluster::Cluster;
-use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// The first node's port for Diego's clients; the others follow.
@@ -122,8 +122,9 @@ fn main() {
     let leader: u16 = cluster.leader().trim_start_matches("node-").parse().expect("a number");
     println!("{CLIENTS} clients, {seconds} s a run\n\n| what | figure |\n|---|---|");
     cluster.host().in_network(|| {
-        // One thread, which is in the machine's network.
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // Its threads are made by one that is in the machine's network, and so are there too.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
         runtime.block_on(async {
             let (at_leader, elsewhere) =
                 (Bbs::new(&cluster, leader), Bbs::new(&cluster, leader % 3 + 1));
@@ -138,7 +139,7 @@ fn main() {
             {
                 events(&at_leader, client, guid, node).await;
             }
-            subscribers(&at_leader, duration).await;
+            subscribers(&cluster, &at_leader, leader, duration).await;
             let rate = desire(&at_leader, "placed", 1, duration).await;
             println!(
                 "| LRPs of one instance desired a second, with no room for them | {rate:.0} |"
@@ -218,38 +219,63 @@ async fn events(writer: &Bbs, reader: &Bbs, guid: &str, node: &str) {
     println!("| to its event at {node}, median | {arrival:.2} ms, {after:.2} after the answer |");
 }
 
-/// What subscribers cost those who write, while each is told of everything.
-async fn subscribers(bbs: &Bbs, duration: Duration) {
+/// What subscribers cost those who write, while each is told of everything. They read on a thread
+/// of their own, so that the writers do not wait for their turn among them.
+async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration) {
     let mut rates = Vec::new();
     for (round, count) in [0, SUBSCRIBERS, 0, SUBSCRIBERS].into_iter().enumerate() {
-        let (told, mut heard) = mpsc::unbounded_channel();
-        let mut readers = Vec::new();
-        for _ in 0..count {
-            readers.push(bbs.subscribe(told.clone()).await);
-        }
-        drop(told);
         let bytes = Arc::new(AtomicU64::new(0));
-        let counting = tokio::spawn({
-            let bytes = Arc::clone(&bytes);
-            async move {
-                while let Some((_, length)) = heard.recv().await {
-                    bytes.fetch_add(length as u64, Ordering::Relaxed);
-                }
-            }
+        let (ready, all_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel::<()>();
+        let cut_off = std::thread::scope(|scope| {
+            let reading =
+                scope.spawn(|| read(&Bbs::new(cluster, node), count, &bytes, ready, ended));
+            let writing = async {
+                all_ready.await.expect("they have subscribed");
+                let rate = desire(bbs, &format!("subscribed-{round}"), 0, duration).await;
+                let _ = end.send(());
+                rate
+            };
+            let rate = tokio::task::block_in_place(|| Handle::current().block_on(writing));
+            rates.push(rate);
+            reading.join().expect("it ends")
         });
-        let rate = desire(bbs, &format!("subscribed-{round}"), 0, duration).await;
-        let cut_off = readers.iter().filter(|reader| reader.is_finished()).count();
-        readers.iter().for_each(JoinHandle::abort);
-        counting.await.expect("it ends");
+        let rate = rates[round];
         let megabytes = bytes.load(Ordering::Relaxed) / 1_000_000;
         println!(
             "| LRPs desired a second with {count} subscribers | {rate:.0}; {megabytes} MB told, \
              {cut_off} cut off |"
         );
-        rates.push(rate);
     }
     let ratio = (rates[1] + rates[3]) / (rates[0] + rates[2]);
     println!("| with {SUBSCRIBERS} subscribers, of the rate without | {ratio:.3} |");
+}
+
+/// So many that read until they are told to end; how many were cut off before.
+fn read(
+    bbs: &Bbs,
+    count: usize,
+    bytes: &Arc<AtomicU64>,
+    ready: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+) -> usize {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut readers = Vec::new();
+        for _ in 0..count {
+            let request = bbs::EventsByCellId::default();
+            let answer = bbs.post("/v1/events/lrp_instances.r1", &request).await;
+            let (mut events, bytes) = (answer.bytes_stream(), Arc::clone(bytes));
+            readers.push(tokio::spawn(async move {
+                while let Some(Ok(piece)) = events.next().await {
+                    bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                }
+            }));
+        }
+        let _ = ready.send(());
+        let _ = ended.await;
+        readers.iter().filter(|reader| reader.is_finished()).count()
+    })
 }
 
 fn milliseconds(duration: Duration) -> f64 {

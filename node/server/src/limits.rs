@@ -150,9 +150,10 @@ pub const DIEGO_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Events that wait for one subscriber. One more, and its stream ends. Diego: the hub's
 /// `MAX_PENDING_SUBSCRIBER_EVENTS`.
 pub const SUBSCRIBER_EVENTS_MAX: usize = 1024;
-/// Between two writes to one subscriber, for each subscriber that there is: as long as a write
-/// takes (measured, 25 November 2026). One is told at once, a thousand each 10 ms.
-pub const SUBSCRIBER_PACE: Duration = Duration::from_micros(10);
+/// Between two writes to one subscriber, for each subscriber that there is: some times as long as a
+/// write takes, of about 10 us (benches/RESULTS.md). One is told at once, a thousand at most each
+/// 50 ms.
+pub const SUBSCRIBER_PACE: Duration = Duration::from_micros(50);
 /// At most so long, however many there are.
 pub const SUBSCRIBER_PACE_MAX: Duration = Duration::from_millis(100);
 /// Events that are told to subscribers in one step.
