@@ -53,9 +53,13 @@ pub(super) struct NodeState {
 }
 
 impl NodeState {
-    /// Whether its disk has lost something for good, known or not.
+    /// Whether its disk has lost something for good, known or not. What was written over it may be
+    /// lost in a crash, and the rot be there again, until that is synced.
     pub(super) fn has_lost(&self) -> bool {
-        let is_rotten = |rotten: &Rotten| self.disk.inspect(|tables| tables.is_rotten(rotten));
+        let is_rotten = |rotten: &Rotten| {
+            self.disk.inspect(|tables| tables.is_rotten(rotten))
+                || self.disk.inspect_synced(|tables| tables.is_rotten(rotten))
+        };
         self.forgot || self.rotten.as_ref().is_some_and(is_rotten)
     }
 }
