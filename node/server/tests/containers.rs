@@ -252,16 +252,18 @@ async fn a_staging_that_is_stopped_asks_its_registry_no_more() {
     let (handle, work) = cell.staging("box");
     cell.containers.create(&handle, &work).await.unwrap();
     let (mut asking, _) = silent.accept().await.unwrap();
+    // Connected is not yet asked: only once a byte has come is the question out.
+    let mut first = [0];
+    tokio::io::AsyncReadExt::read_exact(&mut asking, &mut first).await.unwrap();
     let listed = cell.containers.list();
     assert!(matches!(listed[0].container, Container::Starting), "{listed:?}");
     cell.containers.stop(&handle).await;
     let (failed, reason, _) = cell.ended(&handle).await;
     assert_eq!((failed, reason.as_str()), (true, "staging was ended"));
     // The connection is closed, long before a registry's time is up: reading comes to an end.
-    let mut asked = Vec::new();
-    let reading = tokio::io::AsyncReadExt::read_to_end(&mut asking, &mut asked);
+    let mut rest = Vec::new();
+    let reading = tokio::io::AsyncReadExt::read_to_end(&mut asking, &mut rest);
     tokio::time::timeout(Duration::from_secs(5), reading).await.unwrap().unwrap();
-    assert!(!asked.is_empty());
     cell.containers.destroy(&handle).await.unwrap();
     assert!(cell.containers.list().is_empty());
     cell.close().await;
