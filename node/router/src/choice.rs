@@ -2,6 +2,8 @@
 //!
 //! Pure. Source: Gorouter's `route.EndpointIterator`, `handlers` and `errorwriter`.
 
+use std::sync::Arc;
+
 use crate::table::{Endpoint, Pool};
 
 /// The cookie of the instance, beside the app's own.
@@ -15,9 +17,10 @@ pub const STICKY: &str = "JSESSIONID";
 pub fn choose<'a>(
     pool: &'a Pool,
     sticky: Option<&str>,
-    tried: &[Endpoint],
-) -> Option<&'a Endpoint> {
-    let is_new = |endpoint: &&Endpoint| !tried.iter().any(|one| one.address == endpoint.address);
+    tried: &[Arc<Endpoint>],
+) -> Option<&'a Arc<Endpoint>> {
+    let is_new =
+        |endpoint: &&Arc<Endpoint>| !tried.iter().any(|one| one.address == endpoint.address);
     if let Some(guid) = sticky {
         let stuck = pool.endpoints.iter().find(|endpoint| endpoint.instance_guid == guid);
         if let Some(stuck) = stuck.filter(is_new) {
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn instances_take_turns_and_none_is_tried_twice() {
         let pool = pool(3);
-        let guid = |sticky, tried: &[Endpoint]| {
+        let guid = |sticky, tried: &[Arc<Endpoint>]| {
             choose(&pool, sticky, tried).map(|endpoint| endpoint.instance_guid.clone())
         };
         assert_eq!(guid(None, &[]).as_deref(), Some("i1"));

@@ -18,8 +18,9 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use pingora_core::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::l4::stream::Stream;
@@ -267,7 +268,7 @@ struct Asked {
     path: String,
     /// The instance that the client came for.
     sticky: Option<String>,
-    tried: Vec<Endpoint>,
+    tried: Vec<Arc<Endpoint>>,
     tries: usize,
     is_upgrade: bool,
     /// Of the first try.
@@ -318,6 +319,9 @@ impl ProxyHttp for Face {
         Asked::default()
     }
 
+    /// None: the library's own would look at each piece of an answer, and compress nothing.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
     async fn early_request_filter(
         &self,
         _: &mut Session,
@@ -366,7 +370,7 @@ impl ProxyHttp for Face {
             return Err(Error::new_up(ErrorType::ConnectError));
         };
         asked.tries += 1;
-        asked.tried.push(endpoint.clone());
+        asked.tried.push(Arc::clone(endpoint));
         let mut peer = HttpPeer::new(SocketAddr::from(endpoint.address), false, String::new());
         if endpoint.is_http2 {
             peer.options.set_http_version(2, 2);
@@ -423,11 +427,14 @@ impl ProxyHttp for Face {
     ) -> pingora_core::Result<()> {
         let address = session.client_addr().and_then(|address| address.as_inet());
         if let Some(address) = address.map(|address| plain(address.ip())) {
-            let before = request.headers.get_all("x-forwarded-for");
-            let before = before.iter().filter_map(|value| value.to_str().ok());
-            let mut all: Vec<&str> = before.collect();
-            all.push(&address);
-            let all = all.join(", ");
+            let mut all = String::new();
+            for before in request.headers.get_all("x-forwarded-for") {
+                if let Ok(before) = before.to_str() {
+                    all.push_str(before);
+                    all.push_str(", ");
+                }
+            }
+            all.push_str(&address);
             request.insert_header("X-Forwarded-For", all)?;
         }
         if !request.headers.contains_key("x-forwarded-proto") {
@@ -441,13 +448,14 @@ impl ProxyHttp for Face {
         }
         if !request.headers.contains_key("x-request-start") {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            request.insert_header("X-Request-Start", since.as_millis().to_string())?;
+            let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            request.insert_header("X-Request-Start", HeaderValue::from(millis))?;
         }
         request.insert_header("X-Vcap-Request-Id", asked.request_id.as_str())?;
         if let Some(endpoint) = asked.tried.last() {
             request.insert_header("X-Cf-Applicationid", endpoint.app.as_str())?;
             request.insert_header("X-Cf-Instanceid", endpoint.instance_guid.as_str())?;
-            request.insert_header("X-Cf-Instanceindex", endpoint.index.to_string())?;
+            request.insert_header("X-Cf-Instanceindex", HeaderValue::from(endpoint.index))?;
         }
         Ok(())
     }
@@ -543,7 +551,6 @@ fn plain(address: IpAddr) -> String {
 /// Random bits as a UUID of version 4. RFC 9562, 5.4.
 fn uuid(bits: u128) -> String {
     let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    let (a, b, c) = (&hex[..8], &hex[8..12], &hex[12..16]);
-    format!("{a}-{b}-{c}-{}-{}", &hex[16..20], &hex[20..])
+    let (a, b, c) = (bits >> 96, bits >> 80 & 0xffff, bits >> 64 & 0xffff);
+    format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", bits >> 48 & 0xffff, bits & ((1 << 48) - 1))
 }

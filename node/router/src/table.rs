@@ -30,7 +30,7 @@ pub struct Endpoint {
 /// Who answers on one route, in turns.
 #[derive(Debug, Default)]
 pub struct Pool {
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Arc<Endpoint>>,
     /// Whose turn it is.
     turn: AtomicUsize,
 }
@@ -38,6 +38,7 @@ pub struct Pool {
 impl Pool {
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, turn: usize) -> Self {
+        let endpoints = endpoints.into_iter().map(Arc::new).collect();
         Self { endpoints, turn: AtomicUsize::new(turn) }
     }
 

@@ -45,7 +45,7 @@ impl World<Table> {
 }
 
 fn places(pool: &Pool) -> String {
-    let place = |one: &Endpoint| format!("{}/{} {}", one.app, one.index, one.address);
+    let place = |one: &Arc<Endpoint>| format!("{}/{} {}", one.app, one.index, one.address);
     format!("[{}]", pool.endpoints.iter().map(place).collect::<Vec<_>>().join(", "))
 }
 
