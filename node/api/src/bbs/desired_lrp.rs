@@ -82,16 +82,21 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
     Ok(lrp)
 }
 
-/// Without the password of its registry, which is shown to nobody.
+/// As lists have it: Diego mirrors the source of its metrics there, and nowhere else.
 #[must_use]
 pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
+    let mut lrp = desired_lrp_in_event(it);
+    #[expect(deprecated, reason = "old clients read it")]
+    parts::mirror(&mut lrp.metrics_guid, &mut lrp.metric_tags);
+    lrp
+}
+
+/// As it was desired, but without the password of its registry, which is shown to nobody.
+pub(super) fn desired_lrp_in_event(it: &DesiredLrp) -> bbs::DesiredLrp {
     let update_strategy = match it.update_strategy {
         UpdateStrategy::Rolling => desired_lrp::UpdateStrategy::Rolling,
         UpdateStrategy::Recreate => desired_lrp::UpdateStrategy::Recreate,
     };
-    let mut metrics_guid = it.metrics_guid.clone();
-    let mut metric_tags = parts::metric_tags(&it.metric_tags);
-    parts::mirror(&mut metrics_guid, &mut metric_tags);
     #[expect(deprecated, reason = "old clients read what they sent")]
     bbs::DesiredLrp {
         process_guid: it.process_guid.to_string(),
@@ -112,7 +117,7 @@ pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
         routes: routes(it),
         log_source: it.log_source.clone(),
         log_guid: it.log_guid.clone(),
-        metrics_guid,
+        metrics_guid: it.metrics_guid.clone(),
         annotation: it.annotation.clone(),
         egress_rules: parts::egress_rules(&it.egress_rules),
         modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
@@ -128,7 +133,7 @@ pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
         image_password: String::new(),
         check_definition: it.check_definition.as_ref().map(checks),
         image_layers: parts::layers(&it.image_layers),
-        metric_tags,
+        metric_tags: parts::metric_tags(&it.metric_tags),
         sidecars: it.sidecars.iter().map(sidecar).collect(),
         log_rate_limit: parts::log_rate(it.log_rate_limit),
         volume_mounted_files: parts::files(&it.volume_mounted_files),

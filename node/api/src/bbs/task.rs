@@ -55,9 +55,6 @@ pub fn definition_from(
 
 /// Without the password of its registry, which is shown to nobody.
 fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
-    let mut metrics_guid = it.metrics_guid.clone();
-    let mut metric_tags = parts::metric_tags(&it.metric_tags);
-    parts::mirror(&mut metrics_guid, &mut metric_tags);
     #[expect(deprecated, reason = "old clients read what they sent")]
     bbs::TaskDefinition {
         root_fs: it.rootfs.clone(),
@@ -69,7 +66,7 @@ fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
         privileged: it.privileged,
         log_source: it.log_source.clone(),
         log_guid: it.log_guid.clone(),
-        metrics_guid,
+        metrics_guid: it.metrics_guid.clone(),
         result_file: it.result_file.clone(),
         completion_callback_url: it.completion_callback_url.clone(),
         annotation: it.annotation.clone(),
@@ -86,7 +83,7 @@ fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
         image_password: String::new(),
         image_layers: parts::layers(&it.image_layers),
         log_rate_limit: parts::log_rate(it.log_rate_limit),
-        metric_tags,
+        metric_tags: parts::metric_tags(&it.metric_tags),
         volume_mounted_files: parts::files(&it.volume_mounted_files),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use api::bbs::event::{self, About, Told};
+use api::bbs::event::{self, About, Form, Told};
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,9 +18,15 @@ use tokio::sync::broadcast::{self, Sender};
 use crate::limits::{HUB_EVENTS_AT_ONCE_MAX, SUBSCRIBER_EVENTS_MAX};
 use crate::world::NodeAgent;
 
-/// Which changes a stream is of.
+/// Which changes a stream is of, and in which form recipes are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    pub(super) of: Of,
+    pub(super) form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
     /// Desired LRPs and instances.
     Instances,
     /// Desired LRPs and instances in groups: the old form.
@@ -28,8 +34,18 @@ pub(super) enum Stream {
     Tasks,
 }
 
+const STREAMS: usize = 6;
+
 impl Stream {
-    const ALL: [Self; 3] = [Self::Instances, Self::Groups, Self::Tasks];
+    fn all() -> [Self; STREAMS] {
+        let of_form = |form| [Of::Instances, Of::Groups, Of::Tasks].map(|of| Self { of, form });
+        let ([a, b, c], [d, e, f]) = (of_form(Form::Current), of_form(Form::WithoutLayers));
+        [a, b, c, d, e, f]
+    }
+
+    fn at(self) -> usize {
+        Self::all().iter().position(|stream| *stream == self).expect("they are all there")
+    }
 }
 
 /// An event as it is sent, but for its number, which each stream counts for itself.
@@ -42,7 +58,7 @@ pub(super) struct Frame {
 
 /// Clones are handles of the same hub.
 #[derive(Clone, Debug)]
-pub(crate) struct Hub(Arc<Mutex<[Sender<Arc<Frame>>; 3]>>);
+pub(crate) struct Hub(Arc<Mutex<[Sender<Arc<Frame>>; STREAMS]>>);
 
 impl Hub {
     /// Begins to follow; until the replica stops.
@@ -57,10 +73,10 @@ impl Hub {
 
     /// Whoever subscribes to it is told all that changes from then on.
     pub(super) fn stream(&self, stream: Stream) -> Sender<Arc<Frame>> {
-        self.senders()[stream as usize].clone()
+        self.senders()[stream.at()].clone()
     }
 
-    fn senders(&self) -> [Sender<Arc<Frame>>; 3] {
+    fn senders(&self) -> [Sender<Arc<Frame>>; STREAMS] {
         self.0.lock().expect("no holder of the lock panics").clone()
     }
 
@@ -70,7 +86,7 @@ impl Hub {
     }
 }
 
-fn channels() -> [Sender<Arc<Frame>>; 3] {
+fn channels() -> [Sender<Arc<Frame>>; STREAMS] {
     std::array::from_fn(|_| broadcast::channel(SUBSCRIBER_EVENTS_MAX).0)
 }
 
@@ -107,8 +123,9 @@ async fn run(
 /// Entry by entry. Nothing is written for streams that nobody reads.
 fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
     let senders = hub.senders();
-    let is_read = |stream: Stream| senders[stream as usize].receiver_count() > 0;
-    if !Stream::ALL.iter().any(|stream| is_read(*stream)) {
+    let streams = Stream::all().into_iter().zip(&senders);
+    let read: Vec<_> = streams.filter(|(_, sender)| sender.receiver_count() > 0).collect();
+    if read.is_empty() {
         return;
     }
     let state = agent.read_stale().state;
@@ -116,15 +133,15 @@ fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
     for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
         let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
         for event in event::in_order(&entry) {
-            for stream in Stream::ALL.into_iter().filter(|stream| is_read(*stream)) {
-                let told = match stream {
-                    Stream::Instances => event::of_instances(event, &desired),
-                    Stream::Groups => event::of_groups(event, &desired),
-                    Stream::Tasks => event::of_tasks(event).into_iter().collect(),
+            for (Stream { of, form }, sender) in &read {
+                let told = match of {
+                    Of::Instances => event::of_instances(event, &desired, *form),
+                    Of::Groups => event::of_groups(event, &desired, *form),
+                    Of::Tasks => event::of_tasks(event, *form).into_iter().collect(),
                 };
                 for told in told {
                     // An error is that nobody reads it any more.
-                    let _ = senders[stream as usize].send(Arc::new(frame(told)));
+                    let _ = sender.send(Arc::new(frame(told)));
                 }
             }
         }
