@@ -10,7 +10,9 @@ use prost::Message;
 
 use super::event::{About, Form, Told, in_order, of_groups, of_instances, of_tasks};
 use super::messages as bbs;
-use super::{actual_lrp, desired_lrp, groups, task};
+use super::{
+    Malformed, actual_lrp, desired_lrp, desired_lrp_from, groups, task, task_from, update_from,
+};
 
 fn row(presence: Presence, state: ActualState) -> Arc<ActualLrp> {
     Arc::new(ActualLrp {
@@ -135,6 +137,89 @@ fn crashes_come_first_and_then_what_runs() {
     };
     let events = [crashed.clone(), waits.clone()];
     assert_eq!(in_order(&events), [&crashed, &waits]);
+}
+
+/// Without the words that all of them have.
+fn said<T: std::fmt::Debug>(result: Result<T, Malformed>) -> String {
+    let Malformed(text) = result.expect_err("it is refused");
+    text.replace("Invalid field: ", "!")
+}
+
+/// Nothing that a client would have to find out in a second try.
+#[test]
+fn all_that_is_wrong_with_a_request_is_said_at_once() {
+    let empty = || Some(bbs::Action::default());
+    let within = |actions| bbs::Action {
+        serial_action: Some(bbs::SerialAction { actions, log_source: String::new() }),
+        ..Default::default()
+    };
+    let routes = [("tcp".to_owned(), vec![0xff])].into();
+    let lrp = bbs::DesiredLrp {
+        root_fs: "docker:///x".to_owned(),
+        memory_mb: -1,
+        action: empty(),
+        monitor: Some(within(vec![bbs::Action::default(), bbs::Action::default()])),
+        ports: vec![8080, 65_536],
+        routes: Some(bbs::ProtoRoutes { routes }),
+        update_strategy: 7,
+        sidecars: vec![bbs::Sidecar { action: empty(), disk_mb: 0, memory_mb: 0 }],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(desired_lrp_from(lrp, "")),
+        "!domain, !memory_mb, !metric_tags, !domain, !process_guid, !update_strategy, \
+         !action, !inner-action, !ports, !routes, !monitor, !inner-action, !inner-action, \
+         !sidecars, !action, !inner-action"
+    );
+
+    let nothing = bbs::DesireTaskRequest::default();
+    assert_eq!(said(task_from(nothing, "")), "!task_guid, !domain, !task_definition");
+    let action = empty();
+    let definition = bbs::TaskDefinition { disk_mb: -1, action, ..Default::default() };
+    let of_bad = bbs::DesireTaskRequest { task_definition: Some(definition), ..Default::default() };
+    let expected = "!task_guid, !domain, !rootfs, !disk_mb, !action, !inner-action";
+    assert_eq!(said(task_from(of_bad, "")), expected);
+
+    let update = bbs::DesiredLrpUpdate { instances: Some(-1), ..Default::default() };
+    let request = |guid: &str, update| bbs::UpdateDesiredLrpRequest {
+        process_guid: guid.to_owned(),
+        update: Some(update),
+    };
+    assert_eq!(said(update_from(request("", update.clone()), "")), "!process_guid, !instances");
+    let routes = Some(bbs::ProtoRoutes { routes: [("tcp".to_owned(), vec![0xff])].into() });
+    let of_bytes = bbs::DesiredLrpUpdate { routes, ..update };
+    assert_eq!(said(update_from(request("app", of_bytes), "")), "!instances, !routes");
+    let nothing = bbs::UpdateDesiredLrpRequest::default();
+    assert_eq!(said(update_from(nothing, "")), "!process_guid");
+}
+
+#[test]
+fn a_root_file_system_is_an_url_to_go() {
+    let table = [
+        ("docker:///a%2zb", true),
+        ("docker://%", true),
+        ("docker:///a%2fb?x=%zz#tag", false),
+        ("preloaded:%zz", false),
+        ("docker:///nginx", false),
+    ];
+    for (rootfs, is_bad) in table {
+        assert_eq!(super::parts::is_badly_escaped(rootfs), is_bad, "{rootfs}");
+    }
+    let definition = bbs::TaskDefinition {
+        root_fs: "docker:///%".to_owned(),
+        action: Some(bbs::Action {
+            run_action: Some(bbs::RunAction {
+                path: "x".to_owned(),
+                user: "x".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let (task_guid, domain) = ("task".to_owned(), "d".to_owned());
+    let request = bbs::DesireTaskRequest { task_definition: Some(definition), task_guid, domain };
+    assert_eq!(said(task_from(request, "")), "!rootfs");
 }
 
 const SOURCE: &str = "source_id";

@@ -31,7 +31,7 @@ impl Change<'_> {
         domain: DomainName,
         definition: TaskDefinition,
     ) -> Result<(), Refusal> {
-        validate::task(&task_guid, &domain, &definition)?;
+        validate::task(&task_guid, &domain, Some(&definition))?;
         if self.state.task(&task_guid).is_some() {
             return Err(Refusal::TaskExists(task_guid));
         }

@@ -323,7 +323,7 @@ fn bad_fields_are_named_all_at_once() {
         action: None,
         ..app(1)
     };
-    cluster.check(desire(bad), expect!["InvalidRequest: Invalid field: process_guid, Invalid field: domain, Invalid field: domain, Invalid field: rootfs, Invalid field: instances, invalid action type"]);
+    cluster.check(desire(bad), expect!["InvalidRequest: Invalid field: domain, Invalid field: rootfs, Invalid field: instances, Invalid field: domain, Invalid field: process_guid, invalid action type"]);
     cluster.check(scale(i32::MAX), expect!["InvalidRequest: Invalid field: instances"]);
 }
 
