@@ -3,13 +3,14 @@
 //! It follows this node's own copy of the records, so a stream goes on whoever leads. Who does not
 //! keep up is cut off: nobody waits for a subscriber.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use api::bbs::event::{self, About, Form, Told};
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::{Event, ProcessGuid};
+use model::{DesiredLrp, Event, ProcessGuid};
 use openraft_rt_tokio::TokioRuntime;
 use replica::events::{Events, Indexed};
 use replica::status::Watcher;
@@ -129,7 +130,8 @@ fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
         return;
     }
     let state = agent.read_stale().state;
-    let desired = |guid: &ProcessGuid| state.desired_lrp(guid).cloned();
+    let gone = removed(&events);
+    let desired = |guid: &ProcessGuid| state.desired_lrp(guid).or_else(|| gone.get(guid)).cloned();
     for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
         let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
         for event in event::in_order(&entry) {
@@ -148,7 +150,36 @@ fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
     }
 }
 
+/// What the events remove: an instance that goes with its LRP had its routes and tags till then.
+fn removed(events: &[Indexed]) -> BTreeMap<ProcessGuid, Arc<DesiredLrp>> {
+    let mut gone = BTreeMap::new();
+    for (_, event) in events {
+        if let Event::DesiredLrpRemoved(lrp) = event {
+            gone.insert(lrp.process_guid.clone(), Arc::clone(lrp));
+        }
+    }
+    gone
+}
+
 fn frame(Told { name, message, about }: Told) -> Frame {
     let text = format!("event: {name}\ndata: {}\n\n", STANDARD.encode(message));
     Frame { about, text: text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_goes_with_its_lrp_is_told_with_what_that_had() {
+        let lrp = Arc::new(DesiredLrp {
+            process_guid: "app".into(),
+            trace_id: "trace".to_owned(),
+            ..DesiredLrp::default()
+        });
+        let other = Arc::new(DesiredLrp::default());
+        let events =
+            [(7, Event::DesiredLrpCreated(other)), (8, Event::DesiredLrpRemoved(Arc::clone(&lrp)))];
+        assert_eq!(removed(&events), [("app".into(), lrp)].into());
+    }
 }
