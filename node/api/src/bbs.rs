@@ -24,7 +24,7 @@ pub use actual_lrp::{actual_lrp, groups};
 pub use cell::{cell_presence, cell_presence_json};
 pub use desired_lrp::{desired_lrp, desired_lrp_from, routing_info, scheduling_info, update_from};
 pub use error::Malformed;
-pub use task::{definition_from, task};
+pub use task::{task, task_from};
 
 /// The messages, as they are on the wire.
 #[expect(clippy::derive_partial_eq_without_eq, clippy::doc_markdown, reason = "generated")]

@@ -33,17 +33,14 @@ pub fn bbs(bytes: &[u8]) {
         }
         1 => {
             let Ok(it) = bbs::DesireTaskRequest::decode(bytes) else { return };
-            let Some(definition) = it.task_definition else { return };
-            let Ok(definition) = diego::definition_from(definition, "trace") else { return };
-            let (task_guid, domain) = (it.task_guid.into(), it.domain.into());
+            let Ok((task_guid, domain, definition)) = diego::task_from(it, "trace") else { return };
             let definition = Box::new(definition);
             can_be_agreed(Command::DesireTask { task_guid, domain, definition });
         }
         _ => {
             let Ok(it) = bbs::UpdateDesiredLrpRequest::decode(bytes) else { return };
-            let Some(update) = it.update else { return };
-            let Ok(update) = diego::update_from(update, "trace") else { return };
-            let (process_guid, update) = (it.process_guid.into(), Box::new(update));
+            let Ok((process_guid, update)) = diego::update_from(it, "trace") else { return };
+            let update = Box::new(update);
             can_be_agreed(Command::UpdateDesiredLrp { process_guid, update });
         }
     }

@@ -198,7 +198,10 @@ mod tests {
         let any = json!(["10.0.0.1"]);
         for (rule, complaint) in [
             (json!({"protocol": "sctp", "destinations": any}), "Invalid field: protocol"),
-            (json!({"protocol": "all"}), "Must have at least 1 destination"),
+            (
+                json!({"protocol": "all"}),
+                "Invalid field: destinations [ Must have at least 1 destination ]",
+            ),
             (tcp(json!([]), any.clone()), "Missing required field: ports or port_range"),
             (tcp(json!([0]), any.clone()), "Invalid field: ports"),
             (tcp(json!([65_536]), any.clone()), "Invalid field: ports"),
@@ -271,7 +274,10 @@ mod tests {
         let bad = "[[allow]]\nprotocol = 'tcp'\ndestinations = ['10.0.0.1']";
         assert_eq!(said(bad), "allow: Missing required field: ports or port_range");
         let bad = "[[allow_host]]\nprotocol = 'all'";
-        assert_eq!(said(bad), "allow_host: Must have at least 1 destination");
+        assert_eq!(
+            said(bad),
+            "allow_host: Invalid field: destinations [ Must have at least 1 destination ]"
+        );
         assert!(toml::from_str::<NetworkConfig>("[[allow]]\nprotcol = 'tcp'").is_err());
         assert_eq!(policy(&NetworkConfig::default()), Ok(NetworkPolicy::default()));
     }

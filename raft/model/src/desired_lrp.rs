@@ -201,11 +201,20 @@ pub struct DesiredLrpUpdate {
     pub trace_id: String,
 }
 
-impl DesiredLrp {
+impl DesiredLrpUpdate {
     /// What is wrong with it, if anything, in the words in which Diego refuses it.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
-        crate::validate::desired_lrp(self).err().map(|refusal| refusal.to_string())
+        crate::validate::desired_lrp_update(self).err().map(|refusal| refusal.to_string())
+    }
+}
+
+impl DesiredLrp {
+    /// What is wrong with it as a client of Diego's API desires it, if anything, in the words in
+    /// which Diego refuses it. Unlike elsewhere it must have a metric tag.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        crate::validate::desired_lrp_of_diegos(self).err().map(|refusal| refusal.to_string())
     }
 
     /// The indices that should have an ordinary row each.

@@ -48,6 +48,18 @@ pub enum TaskState {
     },
 }
 
+/// What is wrong with a task as a client desires it, if anything, in the words in which Diego
+/// refuses it.
+#[must_use]
+pub fn complaint(
+    task_guid: &TaskGuid,
+    domain: &DomainName,
+    definition: Option<&TaskDefinition>,
+) -> Option<String> {
+    let verdict = crate::validate::task(task_guid, domain, definition);
+    verdict.err().map(|refusal| refusal.to_string())
+}
+
 /// Why a task failed that somebody has cancelled. Diego's words.
 pub const CANCELLED: &str = "task was cancelled";
 

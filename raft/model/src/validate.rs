@@ -1,7 +1,8 @@
 //! What a request must look like before it may change anything.
 //!
 //! All bad fields of one request are collected and joined with `, `, each as
-//! `Invalid field: NAME` (lifecycle.md section 8).
+//! `Invalid field: NAME` (lifecycle.md section 8), in the order of Diego's own validation
+//! (bbs/models: `DesiredLRP.Validate`, then `DesiredLRPRunInfo.Validate`).
 
 mod action;
 mod dependency;
@@ -11,7 +12,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use desired_lrp::{desired_lrp, desired_lrp_update};
+pub(crate) use desired_lrp::{desired_lrp, desired_lrp_of_diegos, desired_lrp_update};
 pub(crate) use task::task;
 
 use crate::action::EnvironmentVariable;
@@ -114,8 +115,8 @@ impl BadFields {
     }
 
     fn environment(&mut self, env: &[EnvironmentVariable]) {
-        if env.iter().any(|variable| variable.name.is_empty()) {
-            self.0.push("invalid field: name cannot be blank".to_owned());
+        for variable in env {
+            self.sentence("invalid field: name cannot be blank", variable.name.is_empty());
         }
     }
 

@@ -5,7 +5,7 @@ use model::action::{
     TryAction, UploadAction,
 };
 
-use super::Malformed;
+use super::error::Complaints;
 use super::messages as bbs;
 use super::parts::{env, env_from, files, files_from};
 
@@ -13,14 +13,19 @@ const NANOS_IN_MILLI: i64 = 1_000_000;
 
 /// An action that the request may leave out.
 pub(super) fn action_from(
+    complaints: &mut Complaints,
     name: &str,
     action: Option<bbs::Action>,
-) -> Result<Option<Action>, Malformed> {
-    action.map(|action| unwrap(action).map_err(|error| error.within(name))).transpose()
+) -> Option<Action> {
+    let mut within = Complaints::default();
+    let action = action.map(|action| unwrap(&mut within, action));
+    complaints.part(name, within);
+    action
 }
 
-/// Where several kinds are set, Diego takes the first of this order; where none is, it says so.
-fn unwrap(action: bbs::Action) -> Result<Action, Malformed> {
+/// Where several kinds are set, Diego takes the first of this order; where none is, it says so, and
+/// something that is no action stands there while the rest is looked at.
+fn unwrap(complaints: &mut Complaints, action: bbs::Action) -> Action {
     let bbs::Action {
         download_action,
         upload_action,
@@ -32,7 +37,7 @@ fn unwrap(action: bbs::Action) -> Result<Action, Malformed> {
         serial_action,
         codependent_action,
     } = action;
-    Ok(if let Some(it) = download_action {
+    if let Some(it) = download_action {
         Action::Download(DownloadAction {
             artifact: it.artifact,
             from: it.from,
@@ -57,29 +62,37 @@ fn unwrap(action: bbs::Action) -> Result<Action, Malformed> {
         #[expect(deprecated, reason = "old clients send it")]
         let of_old_clients = it.deprecated_timeout_ns / NANOS_IN_MILLI;
         Action::Timeout(TimeoutAction {
-            action: nested_from(it.action)?,
+            action: nested_from(complaints, it.action),
             timeout_ms: if it.timeout_ms == 0 { of_old_clients } else { it.timeout_ms },
             log_source: it.log_source,
         })
     } else if let Some(it) = emit_progress_action {
         Action::EmitProgress(EmitProgressAction {
-            action: nested_from(it.action)?,
+            action: nested_from(complaints, it.action),
             start_message: it.start_message,
             success_message: it.success_message,
             failure_message_prefix: it.failure_message_prefix,
             log_source: it.log_source,
         })
     } else if let Some(it) = try_action {
-        Action::Try(TryAction { action: nested_from(it.action)?, log_source: it.log_source })
+        let action = nested_from(complaints, it.action);
+        Action::Try(TryAction { action, log_source: it.log_source })
     } else if let Some(it) = parallel_action {
-        Action::Parallel(many_from(it.actions, it.log_source)?)
+        Action::Parallel(many_from(complaints, it.actions, it.log_source))
     } else if let Some(it) = serial_action {
-        Action::Serial(many_from(it.actions, it.log_source)?)
+        Action::Serial(many_from(complaints, it.actions, it.log_source))
     } else if let Some(it) = codependent_action {
-        Action::Codependent(many_from(it.actions, it.log_source)?)
+        Action::Codependent(many_from(complaints, it.actions, it.log_source))
     } else {
-        return Err(Malformed::field("inner-action"));
-    })
+        complaints.field("inner-action", true);
+        stand_in()
+    }
+}
+
+/// What the model has nothing to say about; the request is refused.
+fn stand_in() -> Action {
+    let legal = || "-".to_owned();
+    Action::Run(RunAction { path: legal(), user: legal(), ..RunAction::default() })
 }
 
 fn run_from(run: bbs::RunAction) -> RunAction {
@@ -100,17 +113,17 @@ fn run_from(run: bbs::RunAction) -> RunAction {
     }
 }
 
-fn nested_from(action: Option<Box<bbs::Action>>) -> Result<Option<Nested>, Malformed> {
-    let nested = action.map(|action| unwrap(*action).map(Nested::from)).transpose();
-    nested.map_err(|error| error.within("action"))
+fn nested_from(complaints: &mut Complaints, action: Option<Box<bbs::Action>>) -> Option<Nested> {
+    action.map(|action| unwrap(complaints, *action).into())
 }
 
-fn many_from(actions: Vec<bbs::Action>, log_source: String) -> Result<ManyActions, Malformed> {
-    let named = actions.into_iter().enumerate().map(|(at, action)| {
-        let name = format!("action at index {at}");
-        unwrap(action).map(|action| Some(action.into())).map_err(|error| error.within(&name))
-    });
-    Ok(ManyActions { actions: named.collect::<Result<_, _>>()?, log_source })
+fn many_from(
+    complaints: &mut Complaints,
+    actions: Vec<bbs::Action>,
+    log_source: String,
+) -> ManyActions {
+    let mut entry = |action| Some(unwrap(complaints, action).into());
+    ManyActions { actions: actions.into_iter().map(&mut entry).collect(), log_source }
 }
 
 pub(super) fn action(action: &Action) -> bbs::Action {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::check::{Check, CheckDefinition, HttpCheck, TcpCheck};
 use model::desired_lrp::{Sidecar, UpdateStrategy};
-use model::{DesiredLrp, DesiredLrpUpdate};
+use model::{DesiredLrp, DesiredLrpUpdate, ProcessGuid};
 
 use super::action::{action, action_from};
+use super::error::Complaints;
 use super::messages::{self as bbs, desired_lrp};
 use super::{Malformed, parts};
 
@@ -14,8 +15,8 @@ use super::{Malformed, parts};
 ///
 /// # Errors
 ///
-/// [`Malformed`]: the model cannot say it, or it has no metric tag. What the model can say and
-/// should not is for the model to refuse.
+/// [`Malformed`]: the model cannot say it, or it has no metric tag; then with all else that is
+/// wrong. What the model can say and should not is otherwise for the model to refuse.
 pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLrp, Malformed> {
     #[expect(deprecated, reason = "old clients send them")]
     let (start_timeout_s, legacy_download_user, metrics_guid) = (
@@ -23,10 +24,15 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         it.legacy_download_user.clone(),
         it.metrics_guid.clone(),
     );
+    let mut complaints = Complaints::default();
+    complaints.field("rootfs", parts::is_badly_escaped(&it.root_fs));
     let update_strategy = match it.update_strategy.try_into() {
         Ok(desired_lrp::UpdateStrategy::Rolling) => UpdateStrategy::Rolling,
         Ok(desired_lrp::UpdateStrategy::Recreate) => UpdateStrategy::Recreate,
-        Err(_) => return Err(Malformed::field("update_strategy")),
+        Err(_) => {
+            complaints.field("update_strategy", true);
+            UpdateStrategy::Rolling
+        }
     };
     // An empty map and an absent one are the same on the wire; Diego takes it for an absent one.
     let lacks_tags = it.metric_tags.is_empty();
@@ -43,13 +49,13 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         max_pids: it.max_pids,
         cpu_weight: it.cpu_weight,
         env: parts::env_from(it.environment_variables),
-        action: action_from("action", it.action)?,
-        ports: ports_from(&it.ports)?,
-        routes: it.routes.map(routes_from).transpose()?.unwrap_or_default(),
+        action: action_from(&mut complaints, "action", it.action),
+        ports: ports_from(&mut complaints, &it.ports),
+        routes: it.routes.map(|routes| routes_from(&mut complaints, routes)).unwrap_or_default(),
         annotation: it.annotation,
         placement_tags: it.placement_tags,
-        setup: action_from("setup", it.setup)?,
-        monitor: action_from("monitor", it.monitor)?,
+        setup: action_from(&mut complaints, "setup", it.setup),
+        monitor: action_from(&mut complaints, "monitor", it.monitor),
         check_definition: it.check_definition.map(checks_from),
         start_timeout_ms: match it.start_timeout_ms {
             0 => start_timeout_s * 1000,
@@ -67,7 +73,7 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         certificate_properties: parts::certificate_from(it.certificate_properties),
         image_username: it.image_username,
         image_password: it.image_password,
-        sidecars: it.sidecars.into_iter().map(sidecar_from).collect::<Result<_, _>>()?,
+        sidecars: sidecars_from(&mut complaints, it.sidecars),
         log_rate_limit: parts::log_rate_from(it.log_rate_limit),
         metrics_guid,
         metric_tags: parts::metric_tags_from(it.metric_tags),
@@ -75,23 +81,27 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         trace_id: trace_id.to_owned(),
         ..DesiredLrp::default()
     };
-    if lacks_tags {
-        let others = lrp.complaint().map(|complaint| format!("{complaint}, ")).unwrap_or_default();
-        return Err(Malformed(others + &Malformed::field("metric_tags").0));
+    if lacks_tags || !complaints.is_empty() {
+        complaints.after(lrp.complaint());
     }
-    Ok(lrp)
+    complaints.refuse().map(|()| lrp)
 }
 
-/// Without the password of its registry, which is shown to nobody.
+/// As lists have it: Diego mirrors the source of its metrics there, and nowhere else.
 #[must_use]
 pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
+    let mut lrp = desired_lrp_in_event(it);
+    #[expect(deprecated, reason = "old clients read it")]
+    parts::mirror(&mut lrp.metrics_guid, &mut lrp.metric_tags);
+    lrp
+}
+
+/// As it was desired, but without the password of its registry, which is shown to nobody.
+pub(super) fn desired_lrp_in_event(it: &DesiredLrp) -> bbs::DesiredLrp {
     let update_strategy = match it.update_strategy {
         UpdateStrategy::Rolling => desired_lrp::UpdateStrategy::Rolling,
         UpdateStrategy::Recreate => desired_lrp::UpdateStrategy::Recreate,
     };
-    let mut metrics_guid = it.metrics_guid.clone();
-    let mut metric_tags = parts::metric_tags(&it.metric_tags);
-    parts::mirror(&mut metrics_guid, &mut metric_tags);
     #[expect(deprecated, reason = "old clients read what they sent")]
     bbs::DesiredLrp {
         process_guid: it.process_guid.to_string(),
@@ -112,7 +122,7 @@ pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
         routes: routes(it),
         log_source: it.log_source.clone(),
         log_guid: it.log_guid.clone(),
-        metrics_guid,
+        metrics_guid: it.metrics_guid.clone(),
         annotation: it.annotation.clone(),
         egress_rules: parts::egress_rules(&it.egress_rules),
         modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
@@ -128,7 +138,7 @@ pub fn desired_lrp(it: &DesiredLrp) -> bbs::DesiredLrp {
         image_password: String::new(),
         check_definition: it.check_definition.as_ref().map(checks),
         image_layers: parts::layers(&it.image_layers),
-        metric_tags,
+        metric_tags: parts::metric_tags(&it.metric_tags),
         sidecars: it.sidecars.iter().map(sidecar).collect(),
         log_rate_limit: parts::log_rate(it.log_rate_limit),
         volume_mounted_files: parts::files(&it.volume_mounted_files),
@@ -177,31 +187,40 @@ pub fn routing_info(it: &DesiredLrp) -> bbs::DesiredLrp {
     }
 }
 
-/// A change of a desired LRP. An empty map of metric tags is an absent one on the wire, and
-/// changes nothing.
+/// A change of a desired LRP, and of which. An empty map of metric tags is an absent one on the
+/// wire, and changes nothing; nor does a change that is absent, but that the LRP's tag is one on.
 ///
 /// # Errors
 ///
-/// [`Malformed`]: a route is not text.
+/// [`Malformed`]: it names none, or a route is not text; then with all else that is wrong.
 pub fn update_from(
-    it: bbs::DesiredLrpUpdate,
+    it: bbs::UpdateDesiredLrpRequest,
     trace_id: &str,
-) -> Result<DesiredLrpUpdate, Malformed> {
-    let metric_tags = parts::metric_tags_from(it.metric_tags);
-    Ok(DesiredLrpUpdate {
-        instances: it.instances,
-        routes: it.routes.map(routes_from).transpose()?,
-        annotation: it.annotation,
+) -> Result<(ProcessGuid, DesiredLrpUpdate), Malformed> {
+    let mut complaints = Complaints::default();
+    let asked = it.update.unwrap_or_default();
+    let metric_tags = parts::metric_tags_from(asked.metric_tags);
+    let update = DesiredLrpUpdate {
+        instances: asked.instances,
+        routes: asked.routes.map(|routes| routes_from(&mut complaints, routes)),
+        annotation: asked.annotation,
         metric_tags: (!metric_tags.is_empty()).then_some(metric_tags),
-        image_username: it.image_username,
-        image_password: it.image_password,
+        image_username: asked.image_username,
+        image_password: asked.image_password,
         trace_id: trace_id.to_owned(),
-    })
+    };
+    let is_nameless = it.process_guid.is_empty();
+    if is_nameless || !complaints.is_empty() {
+        complaints.after(update.complaint());
+    }
+    complaints.after(is_nameless.then(|| Malformed::field("process_guid").0));
+    complaints.refuse().map(|()| (it.process_guid.into(), update))
 }
 
-fn ports_from(ports: &[u32]) -> Result<Vec<u16>, Malformed> {
-    let port = |port: &u32| u16::try_from(*port).map_err(|_| Malformed::field("ports"));
-    ports.iter().map(port).collect()
+fn ports_from(complaints: &mut Complaints, ports: &[u32]) -> Vec<u16> {
+    let known: Vec<u16> = ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+    complaints.field("ports", known.len() < ports.len());
+    known
 }
 
 /// Each once, in the order in which they were desired.
@@ -211,12 +230,12 @@ fn ports(it: &DesiredLrp) -> Vec<u32> {
 }
 
 /// Their bytes are JSON, and the model keeps text.
-fn routes_from(routes: bbs::ProtoRoutes) -> Result<BTreeMap<String, String>, Malformed> {
-    let text = |(router, bytes): (String, Vec<u8>)| {
-        let text = String::from_utf8(bytes).map_err(|_| Malformed::field("routes"))?;
-        Ok((router, text))
-    };
-    routes.routes.into_iter().map(text).collect()
+fn routes_from(complaints: &mut Complaints, routes: bbs::ProtoRoutes) -> BTreeMap<String, String> {
+    let count = routes.routes.len();
+    let text = |(router, bytes): (String, Vec<u8>)| Some((router, String::from_utf8(bytes).ok()?));
+    let texts: BTreeMap<_, _> = routes.routes.into_iter().filter_map(text).collect();
+    complaints.field("routes", texts.len() < count);
+    texts
 }
 
 fn routes(it: &DesiredLrp) -> Option<bbs::ProtoRoutes> {
@@ -227,9 +246,15 @@ fn routes(it: &DesiredLrp) -> Option<bbs::ProtoRoutes> {
     Some(bbs::ProtoRoutes { routes: it.routes.iter().map(route).collect() })
 }
 
-fn sidecar_from(it: bbs::Sidecar) -> Result<Sidecar, Malformed> {
-    let action = action_from("action", it.action).map_err(|error| error.within("sidecars"))?;
-    Ok(Sidecar { action, disk_mb: it.disk_mb, memory_mb: it.memory_mb })
+fn sidecars_from(complaints: &mut Complaints, sidecars: Vec<bbs::Sidecar>) -> Vec<Sidecar> {
+    let mut within = Complaints::default();
+    let sidecar = |it: bbs::Sidecar| {
+        let action = action_from(&mut within, "action", it.action);
+        Sidecar { action, disk_mb: it.disk_mb, memory_mb: it.memory_mb }
+    };
+    let sidecars = sidecars.into_iter().map(sidecar).collect();
+    complaints.part("sidecars", within);
+    sidecars
 }
 
 fn sidecar(it: &Sidecar) -> bbs::Sidecar {

@@ -29,6 +29,41 @@ impl From<Malformed> for Error {
     }
 }
 
+/// What is wrong with a request, all of it: Diego says it at once.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints(Vec<String>);
+
+impl Complaints {
+    /// One field, where it is bad.
+    pub(crate) fn field(&mut self, name: &str, is_bad: bool) {
+        if is_bad {
+            self.0.push(Malformed::field(name).0);
+        }
+    }
+
+    /// What is wrong within a part, which is named first; nothing where nothing is.
+    pub(crate) fn part(&mut self, name: &str, part: Self) {
+        self.field(name, !part.0.is_empty());
+        self.0.extend(part.0);
+    }
+
+    /// What was found wrong by somebody else, before everything that is here.
+    pub(crate) fn after(&mut self, sentences: Option<String>) {
+        self.0.splice(0..0, sentences);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// # Errors
+    ///
+    /// [`Malformed`]: there is something.
+    pub(crate) fn refuse(self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed(self.0.join(", "))) }
+    }
+}
+
 /// A body that is no message of its route's.
 #[must_use]
 pub fn undecodable() -> Error {

@@ -11,7 +11,8 @@ use model::{ActualLrp, ActualState, CellId, DesiredLrp, Event, ProcessGuid, Task
 use prost::Message;
 
 use super::actual_lrp::{actual_lrp, crash_count, group, info, instance_key, lrp_key};
-use super::desired_lrp::desired_lrp;
+use super::desired_lrp::desired_lrp_in_event as desired_lrp;
+use super::downgrade;
 use super::messages as bbs;
 use super::task::task;
 
@@ -46,12 +47,21 @@ impl About {
     }
 }
 
+/// How much of a recipe the readers of a stream know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Current,
+    /// No image layers; they are told of what these were before ([`downgrade`]).
+    WithoutLayers,
+}
+
 /// The desired LRP of an instance, where there is one.
 pub type Desired<'a> = &'a dyn Fn(&ProcessGuid) -> Option<Arc<DesiredLrp>>;
 
 /// What a stream of desired LRPs and instances tells of an event.
 #[must_use]
-pub fn of_instances(event: &Event, desired: Desired<'_>) -> Vec<Told> {
+pub fn of_instances(event: &Event, desired: Desired<'_>, form: Form) -> Vec<Told> {
     match event {
         Event::ActualLrpCreated(lrp) => vec![created(lrp, desired)],
         Event::ActualLrpRemoved(lrp) => vec![removed(lrp, desired)],
@@ -71,13 +81,13 @@ pub fn of_instances(event: &Event, desired: Desired<'_>) -> Vec<Told> {
             let cells = instance.map(|instance| instance.cell_id.clone()).into_iter().collect();
             vec![told("actual_lrp_instance_changed", &message, About::Cells(cells))]
         }
-        _ => of_everything_else(event),
+        _ => of_everything_else(event, form),
     }
 }
 
 /// What the old stream tells, in which instances come in groups.
 #[must_use]
-pub fn of_groups(event: &Event, desired: Desired<'_>) -> Vec<Told> {
+pub fn of_groups(event: &Event, desired: Desired<'_>, form: Form) -> Vec<Told> {
     let as_group =
         |lrp: &Arc<ActualLrp>| Some(group(actual_lrp(lrp, desired_of(lrp, desired).as_deref())));
     match event {
@@ -94,14 +104,19 @@ pub fn of_groups(event: &Event, desired: Desired<'_>) -> Vec<Told> {
                 bbs::ActualLrpChangedEvent { before: as_group(before), after: as_group(after) };
             vec![told("actual_lrp_changed", &message, on(&[before, after]))]
         }
-        _ => of_everything_else(event),
+        _ => of_everything_else(event, form),
     }
 }
 
 /// What a stream of tasks tells.
 #[must_use]
-pub fn of_tasks(event: &Event) -> Option<Told> {
-    let as_task = |it: &Arc<Task>| Some(task(it));
+pub fn of_tasks(event: &Event, form: Form) -> Option<Told> {
+    let as_task = |it: &Arc<Task>| {
+        Some(match form {
+            Form::Current => task(it),
+            Form::WithoutLayers => downgrade::task(task(it)),
+        })
+    };
     match event {
         Event::TaskCreated(it) => {
             let message = bbs::TaskCreatedEvent { task: as_task(it) };
@@ -127,8 +142,13 @@ pub fn of_tasks(event: &Event) -> Option<Told> {
 }
 
 /// What both streams of LRPs tell alike.
-fn of_everything_else(event: &Event) -> Vec<Told> {
-    let as_lrp = |lrp: &Arc<DesiredLrp>| Some(desired_lrp(lrp));
+fn of_everything_else(event: &Event, form: Form) -> Vec<Told> {
+    let as_lrp = |lrp: &Arc<DesiredLrp>| {
+        Some(match form {
+            Form::Current => desired_lrp(lrp),
+            Form::WithoutLayers => downgrade::desired_lrp(desired_lrp(lrp)),
+        })
+    };
     match event {
         Event::DesiredLrpCreated(lrp) => {
             let (desired_lrp, trace_id) = (as_lrp(lrp), lrp.trace_id.clone());

@@ -1,9 +1,10 @@
 //! Tasks.
 
-use model::{Millis, Task, TaskDefinition, TaskState};
+use model::{DomainName, Millis, Task, TaskDefinition, TaskGuid, TaskState};
 
 use super::Malformed;
 use super::action::{action, action_from};
+use super::error::Complaints;
 use super::messages::{self as bbs, task::State};
 use super::parts;
 
@@ -11,19 +12,36 @@ use super::parts;
 ///
 /// # Errors
 ///
-/// [`Malformed`]: the model cannot say it. What it can say and should not is for the model to
-/// refuse.
-pub fn definition_from(
+/// [`Malformed`]: the model cannot say it; then with all else that is wrong. What it can say and
+/// should not is otherwise for the model to refuse.
+pub fn task_from(
+    it: bbs::DesireTaskRequest,
+    trace_id: &str,
+) -> Result<(TaskGuid, DomainName, TaskDefinition), Malformed> {
+    let (task_guid, domain) = (TaskGuid::from(it.task_guid), DomainName::from(it.domain));
+    let mut complaints = Complaints::default();
+    let definition = it.task_definition.map(|it| definition_from(&mut complaints, it, trace_id));
+    if definition.is_none() || !complaints.is_empty() {
+        complaints.after(model::task::complaint(&task_guid, &domain, definition.as_ref()));
+    }
+    complaints.refuse()?;
+    let definition = definition.expect("that there is none was refused");
+    Ok((task_guid, domain, definition))
+}
+
+fn definition_from(
+    complaints: &mut Complaints,
     it: bbs::TaskDefinition,
     trace_id: &str,
-) -> Result<TaskDefinition, Malformed> {
+) -> TaskDefinition {
+    complaints.field("rootfs", parts::is_badly_escaped(&it.root_fs));
     #[expect(deprecated, reason = "old clients send it")]
     let legacy_download_user = it.legacy_download_user;
-    Ok(TaskDefinition {
+    TaskDefinition {
         rootfs: it.root_fs,
         rootfs_digest: None,
         env: parts::env_from(it.environment_variables),
-        action: action_from("action", it.action)?,
+        action: action_from(complaints, "action", it.action),
         memory_mb: it.memory_mb,
         disk_mb: it.disk_mb,
         max_pids: it.max_pids,
@@ -50,14 +68,11 @@ pub fn definition_from(
         image_password: it.image_password,
         log_rate_limit: parts::log_rate_from(it.log_rate_limit),
         trace_id: trace_id.to_owned(),
-    })
+    }
 }
 
 /// Without the password of its registry, which is shown to nobody.
 fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
-    let mut metrics_guid = it.metrics_guid.clone();
-    let mut metric_tags = parts::metric_tags(&it.metric_tags);
-    parts::mirror(&mut metrics_guid, &mut metric_tags);
     #[expect(deprecated, reason = "old clients read what they sent")]
     bbs::TaskDefinition {
         root_fs: it.rootfs.clone(),
@@ -69,7 +84,7 @@ fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
         privileged: it.privileged,
         log_source: it.log_source.clone(),
         log_guid: it.log_guid.clone(),
-        metrics_guid,
+        metrics_guid: it.metrics_guid.clone(),
         result_file: it.result_file.clone(),
         completion_callback_url: it.completion_callback_url.clone(),
         annotation: it.annotation.clone(),
@@ -86,7 +101,7 @@ fn definition(it: &TaskDefinition) -> bbs::TaskDefinition {
         image_password: String::new(),
         image_layers: parts::layers(&it.image_layers),
         log_rate_limit: parts::log_rate(it.log_rate_limit),
-        metric_tags,
+        metric_tags: parts::metric_tags(&it.metric_tags),
         volume_mounted_files: parts::files(&it.volume_mounted_files),
     }
 }

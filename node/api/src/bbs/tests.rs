@@ -1,13 +1,18 @@
 use std::sync::Arc;
 
+use model::dependency::{DigestAlgorithm, ImageLayer, LayerMediaType, LayerType};
+use model::metric_tag::{DynamicValue, MetricTagValue};
 use model::{
-    ActualLrp, ActualLrpKey, ActualState, CellId, Event, InstanceKey, Millis, ModificationTag,
-    NetInfo, Presence,
+    ActualLrp, ActualLrpKey, ActualState, CellId, DesiredLrp, Event, InstanceKey, Millis,
+    ModificationTag, NetInfo, Presence, Task, TaskDefinition, TaskState,
 };
+use prost::Message;
 
-use super::event::{About, in_order, of_groups, of_instances};
+use super::event::{About, Form, Told, in_order, of_groups, of_instances, of_tasks};
 use super::messages as bbs;
-use super::{actual_lrp, groups};
+use super::{
+    Malformed, actual_lrp, desired_lrp, desired_lrp_from, groups, task, task_from, update_from,
+};
 
 fn row(presence: Presence, state: ActualState) -> Arc<ActualLrp> {
     Arc::new(ActualLrp {
@@ -71,7 +76,7 @@ fn a_suspect_stands_for_its_index_until_the_ordinary_one_runs() {
 }
 
 fn names(event: &Event) -> Vec<&'static str> {
-    of_instances(event, &|_| None).iter().map(|told| told.name).collect()
+    of_instances(event, &|_| None, Form::Current).iter().map(|told| told.name).collect()
 }
 
 /// bbs-wire.md section 3, "Rules for instance events".
@@ -94,7 +99,7 @@ fn an_instance_that_waits_again_is_another() {
 
 #[test]
 fn who_watches_a_cell_is_told_of_that_one() {
-    let of = |event: &Event| of_instances(event, &|_| None).remove(0).about;
+    let of = |event: &Event| of_instances(event, &|_| None, Form::Current).remove(0).about;
     let created = of(&Event::ActualLrpCreated(row(Presence::Ordinary, unclaimed())));
     assert!(created.concerns("") && !created.concerns("a"));
     let changed = Event::ActualLrpChanged {
@@ -103,7 +108,7 @@ fn who_watches_a_cell_is_told_of_that_one() {
     };
     assert!(of(&changed).concerns("a"), "it was there");
     assert!(!of(&changed).concerns("b"));
-    let grouped = of_groups(&changed, &|_| None).remove(0).about;
+    let grouped = of_groups(&changed, &|_| None, Form::Current).remove(0).about;
     assert_eq!(grouped, About::Cells(vec![CellId::from("a")]));
     let desired = Event::DesiredLrpCreated(Arc::default());
     assert!(of(&desired).concerns("a"), "every stream has it");
@@ -132,4 +137,161 @@ fn crashes_come_first_and_then_what_runs() {
     };
     let events = [crashed.clone(), waits.clone()];
     assert_eq!(in_order(&events), [&crashed, &waits]);
+}
+
+/// Without the words that all of them have.
+fn said<T: std::fmt::Debug>(result: Result<T, Malformed>) -> String {
+    let Malformed(text) = result.expect_err("it is refused");
+    text.replace("Invalid field: ", "!")
+}
+
+/// Nothing that a client would have to find out in a second try.
+#[test]
+fn all_that_is_wrong_with_a_request_is_said_at_once() {
+    let empty = || Some(bbs::Action::default());
+    let within = |actions| bbs::Action {
+        serial_action: Some(bbs::SerialAction { actions, log_source: String::new() }),
+        ..Default::default()
+    };
+    let routes = [("tcp".to_owned(), vec![0xff])].into();
+    let lrp = bbs::DesiredLrp {
+        root_fs: "docker:///x".to_owned(),
+        memory_mb: -1,
+        action: empty(),
+        monitor: Some(within(vec![bbs::Action::default(), bbs::Action::default()])),
+        ports: vec![8080, 65_536],
+        routes: Some(bbs::ProtoRoutes { routes }),
+        update_strategy: 7,
+        sidecars: vec![bbs::Sidecar { action: empty(), disk_mb: 0, memory_mb: 0 }],
+        ..Default::default()
+    };
+    assert_eq!(
+        said(desired_lrp_from(lrp, "")),
+        "!domain, !memory_mb, !metric_tags, !domain, !process_guid, !update_strategy, \
+         !action, !inner-action, !ports, !routes, !monitor, !inner-action, !inner-action, \
+         !sidecars, !action, !inner-action"
+    );
+
+    let nothing = bbs::DesireTaskRequest::default();
+    assert_eq!(said(task_from(nothing, "")), "!task_guid, !domain, !task_definition");
+    let action = empty();
+    let definition = bbs::TaskDefinition { disk_mb: -1, action, ..Default::default() };
+    let of_bad = bbs::DesireTaskRequest { task_definition: Some(definition), ..Default::default() };
+    let expected = "!task_guid, !domain, !rootfs, !disk_mb, !action, !inner-action";
+    assert_eq!(said(task_from(of_bad, "")), expected);
+
+    let update = bbs::DesiredLrpUpdate { instances: Some(-1), ..Default::default() };
+    let request = |guid: &str, update| bbs::UpdateDesiredLrpRequest {
+        process_guid: guid.to_owned(),
+        update: Some(update),
+    };
+    assert_eq!(said(update_from(request("", update.clone()), "")), "!process_guid, !instances");
+    let routes = Some(bbs::ProtoRoutes { routes: [("tcp".to_owned(), vec![0xff])].into() });
+    let of_bytes = bbs::DesiredLrpUpdate { routes, ..update };
+    assert_eq!(said(update_from(request("app", of_bytes), "")), "!instances, !routes");
+    let nothing = bbs::UpdateDesiredLrpRequest::default();
+    assert_eq!(said(update_from(nothing, "")), "!process_guid");
+}
+
+#[test]
+fn a_root_file_system_is_an_url_to_go() {
+    let table = [
+        ("docker:///a%2zb", true),
+        ("docker://%", true),
+        ("docker:///a%2fb?x=%zz#tag", false),
+        ("preloaded:%zz", false),
+        ("docker:///nginx", false),
+    ];
+    for (rootfs, is_bad) in table {
+        assert_eq!(super::parts::is_badly_escaped(rootfs), is_bad, "{rootfs}");
+    }
+    let definition = bbs::TaskDefinition {
+        root_fs: "docker:///%".to_owned(),
+        action: Some(bbs::Action {
+            run_action: Some(bbs::RunAction {
+                path: "x".to_owned(),
+                user: "x".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let (task_guid, domain) = ("task".to_owned(), "d".to_owned());
+    let request = bbs::DesireTaskRequest { task_definition: Some(definition), task_guid, domain };
+    assert_eq!(said(task_from(request, "")), "!rootfs");
+}
+
+const SOURCE: &str = "source_id";
+
+/// Diego: `PopulateMetricsGuid`, which lists of desired LRPs call, and nothing else.
+#[test]
+fn the_source_of_metrics_is_mirrored_in_lists_of_lrps_only() {
+    let guid = || "guid".to_owned();
+    let lrp = DesiredLrp { metrics_guid: guid(), ..Default::default() };
+    assert_eq!(desired_lrp(&lrp).metric_tags[SOURCE].r#static, "guid");
+    let told = of_instances(&Event::DesiredLrpCreated(lrp.into()), &|_| None, Form::Current);
+    assert!(lrp_of(&told[0]).metric_tags.is_empty(), "as it was desired");
+
+    let tag = MetricTagValue { fixed: guid(), dynamic: DynamicValue::Invalid };
+    let lrp = DesiredLrp { metric_tags: [(SOURCE.to_owned(), tag)].into(), ..Default::default() };
+    #[expect(deprecated, reason = "old clients read it")]
+    let shown = desired_lrp(&lrp).metrics_guid;
+    assert_eq!(shown, "guid");
+
+    let definition = TaskDefinition { metrics_guid: guid(), ..Default::default() };
+    let shown = task(&some_task(definition)).task_definition.unwrap();
+    assert_eq!(shown.metrics_guid, "guid");
+    assert!(shown.metric_tags.is_empty(), "as it was desired");
+}
+
+/// bbs-wire.md section 2: the streams of revision 0 tell recipes in an older form.
+#[test]
+fn old_streams_know_no_image_layers() {
+    let layers = || {
+        vec![ImageLayer {
+            name: "layer".to_owned(),
+            url: "http://a/b".to_owned(),
+            destination_path: "/b".to_owned(),
+            layer_type: LayerType::Shared,
+            media_type: LayerMediaType::Tgz,
+            digest_algorithm: DigestAlgorithm::Invalid,
+            digest_value: String::new(),
+        }]
+    };
+    let lrp = Arc::new(DesiredLrp { image_layers: layers(), ..Default::default() });
+    let forms = [Form::Current, Form::WithoutLayers];
+    let counts = forms.map(|form| {
+        let event = Event::DesiredLrpCreated(lrp.clone());
+        let of_both = [of_instances(&event, &|_| None, form), of_groups(&event, &|_| None, form)];
+        let [one, other] = of_both.map(|told| lrp_of(&told[0]));
+        assert_eq!(one, other);
+        (one.image_layers.len(), one.cached_dependencies.len())
+    });
+    assert_eq!(counts, [(1, 0), (0, 1)]);
+    let counts = forms.map(|form| {
+        let definition = TaskDefinition { image_layers: layers(), ..Default::default() };
+        let told = of_tasks(&Event::TaskCreated(some_task(definition).into()), form).unwrap();
+        let told = bbs::TaskCreatedEvent::decode(&*told.message).unwrap();
+        let definition = told.task.and_then(|task| task.task_definition).unwrap();
+        (definition.image_layers.len(), definition.cached_dependencies.len())
+    });
+    assert_eq!(counts, [(1, 0), (0, 1)]);
+}
+
+fn lrp_of(told: &Told) -> bbs::DesiredLrp {
+    bbs::DesiredLrpCreatedEvent::decode(&*told.message).unwrap().desired_lrp.unwrap()
+}
+
+fn some_task(definition: TaskDefinition) -> Task {
+    Task {
+        task_guid: "task".into(),
+        domain: "d".into(),
+        definition,
+        state: TaskState::Pending { placed_on: None },
+        created_at: Millis(1),
+        updated_at: Millis(1),
+        rejection_count: 0,
+        rejection_reason: String::new(),
+    }
 }

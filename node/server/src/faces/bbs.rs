@@ -60,8 +60,8 @@ impl BbsFace {
     /// Every route of bbs-wire.md section 2, in its order.
     pub(crate) fn routes(self) -> Router {
         Router::new()
-            .route("/v1/ping", on(cells::ping))
-            .route("/v1/domains/list", on(cells::domains))
+            .route("/v1/ping", unread(cells::ping))
+            .route("/v1/domains/list", unread(cells::domains))
             .route("/v1/domains/upsert", on(cells::upsert_domain))
             .route("/v1/actual_lrps/list", on(actual_lrps::list))
             .route("/v1/actual_lrps/list_by_process_guids", on(actual_lrps::list_by_process_guids))
@@ -110,12 +110,12 @@ impl BbsFace {
             .route("/v1/tasks/resolving", on(tasks::resolving))
             .route("/v1/tasks/delete", on(tasks::delete))
             .route("/v1/events/lrp_instances.r1", post(events::instances))
-            .route("/v1/events/lrp_instances", post(events::instances))
+            .route("/v1/events/lrp_instances", post(events::instances_r0))
             .route("/v1/events/tasks.r1", post(events::tasks))
-            .route("/v1/events/tasks", post(events::tasks))
+            .route("/v1/events/tasks", post(events::tasks_r0))
             .route("/v1/events.r1", get(events::groups))
-            .route("/v1/events", get(events::groups))
-            .route("/v1/cells/list.r1", on(cells::list))
+            .route("/v1/events", get(events::groups_r0))
+            .route("/v1/cells/list.r1", unread(cells::list))
             .layer(DefaultBodyLimit::max(DIEGO_REQUEST_BYTES_MAX))
             .with_state(self)
     }
@@ -180,6 +180,24 @@ impl Answer for bbs::PingResponse {
     fn failed(_: bbs::Error) -> Self {
         Self { available: false }
     }
+}
+
+/// The route of a call that takes no message: what comes nevertheless is not looked at.
+fn unread<Response, Handler, Answering>(handler: Handler) -> MethodRouter<BbsFace>
+where
+    Response: Answer + 'static,
+    Handler: Fn(Call) -> Answering + Clone + Send + Sync + 'static,
+    Answering: Future<Output = Result<Response, bbs::Error>> + Send,
+{
+    post(
+        async move |State(face): State<BbsFace>,
+                    headers: HeaderMap,
+                    _: Result<Bytes, BytesRejection>| {
+            let call = Call { face, trace_id: trace::id_of(&headers) };
+            let answer = handler(call).await.unwrap_or_else(Response::failed);
+            ([(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()
+        },
+    )
 }
 
 /// The route of a call that takes one message and answers one.

@@ -123,6 +123,13 @@ fn task(task: &Task) -> Value {
     })
 }
 
+/// Under what its metrics are known. Diego's cells read LRPs from lists, where the tag stands for a
+/// guid that is missing (`PopulateMetricsGuid`).
+fn metric_guid(desired: &DesiredLrp) -> &str {
+    let tag = || desired.metric_tags.get("source_id").map_or("", |tag| &tag.fixed);
+    if desired.metrics_guid.is_empty() { tag() } else { &desired.metrics_guid }
+}
+
 async fn container_metrics(State(agent): State<NodeAgent>) -> Response {
     let state = agent.read_stale().state;
     let cell_id = agent.cell().cell_id.clone();
@@ -158,7 +165,7 @@ async fn container_metrics(State(agent): State<NodeAgent>) -> Response {
         let guid = &row.instance()?.instance_guid;
         let desired = state.desired_lrp(&row.key.process_guid)?;
         let handle = Handle::Lrp(guid.clone());
-        let mut told = metrics(&handle, &desired.metrics_guid, desired.memory_mb, desired.disk_mb)?;
+        let mut told = metrics(&handle, metric_guid(desired), desired.memory_mb, desired.disk_mb)?;
         told["instance_guid"] = guid.as_str().into();
         told["process_guid"] = row.key.process_guid.as_str().into();
         told["index"] = row.key.index.into();

@@ -24,6 +24,12 @@ pub(super) struct End {
     pub(super) result: String,
 }
 
+impl End {
+    fn failed(reason: &str) -> Self {
+        Self { failed: true, failure_reason: reason.to_owned(), result: String::new() }
+    }
+}
+
 impl Change<'_> {
     pub(super) fn desire_task(
         &mut self,
@@ -31,7 +37,7 @@ impl Change<'_> {
         domain: DomainName,
         definition: TaskDefinition,
     ) -> Result<(), Refusal> {
-        validate::task(&task_guid, &domain, &definition)?;
+        validate::task(&task_guid, &domain, Some(&definition))?;
         if self.state.task(&task_guid).is_some() {
             return Err(Refusal::TaskExists(task_guid));
         }
@@ -160,12 +166,12 @@ impl Change<'_> {
         if task.result().is_some() {
             return Err(Refusal::InvalidRequest("the request received is invalid".to_owned()));
         }
-        if task.rejection_count >= TASK_REJECTIONS_MAX {
-            self.fail_task(task, reason);
-            return Ok(());
-        }
         let mut after = Task::clone(task);
-        after.state = TaskState::Pending { placed_on: None };
+        after.state = if task.rejection_count >= TASK_REJECTIONS_MAX {
+            TaskState::Completed { result: self.result(End::failed(reason)) }
+        } else {
+            TaskState::Pending { placed_on: None }
+        };
         after.rejection_count += 1;
         after.rejection_reason = truncate_reason(reason);
         self.replace_task(task, after);
@@ -269,18 +275,21 @@ impl Change<'_> {
     }
 
     fn fail_task(&mut self, task: &Arc<Task>, reason: &str) {
-        let failure_reason = reason.to_owned();
-        self.end_task(task, End { failed: true, failure_reason, result: String::new() });
+        self.end_task(task, End::failed(reason));
     }
 
     fn end_task(&mut self, task: &Arc<Task>, end: End) {
-        let result = TaskResult {
+        let result = self.result(end);
+        self.move_task(task, TaskState::Completed { result });
+    }
+
+    fn result(&self, end: End) -> TaskResult {
+        TaskResult {
             failed: end.failed,
             failure_reason: truncate_reason(&end.failure_reason),
             result: end.result,
             first_completed_at: self.stamp.at,
-        };
-        self.move_task(task, TaskState::Completed { result });
+        }
     }
 
     fn move_task(&mut self, before: &Arc<Task>, state: TaskState) {

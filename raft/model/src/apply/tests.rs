@@ -323,7 +323,7 @@ fn bad_fields_are_named_all_at_once() {
         action: None,
         ..app(1)
     };
-    cluster.check(desire(bad), expect!["InvalidRequest: Invalid field: process_guid, Invalid field: domain, Invalid field: domain, Invalid field: rootfs, Invalid field: instances, invalid action type"]);
+    cluster.check(desire(bad), expect!["InvalidRequest: Invalid field: domain, Invalid field: rootfs, Invalid field: instances, Invalid field: domain, Invalid field: process_guid, invalid action type"]);
     cluster.check(scale(i32::MAX), expect!["InvalidRequest: Invalid field: instances"]);
 }
 
@@ -607,6 +607,9 @@ fn the_fourth_rejection_fails_a_task() {
         expect!["RunningOnDifferentCell: Running on cell cell-1 not cell-2"],
     );
     cluster.check(reject_task("cell-1"), expect![[r#"task changed task Running on cell-1 -> task Completed failed=true "failed to create container: no such image" """#]]);
+    let task = cluster.state.task(&"task".into()).expect("it has ended");
+    assert_eq!(task.rejection_count, 4, "Diego counts the last one too");
+    assert_eq!(task.rejection_reason, "failed to create container: no such image");
     cluster.check(
         reject_task("cell-1"),
         expect!["InvalidStateTransition: Cannot transition from Completed to Pending"],

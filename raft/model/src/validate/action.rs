@@ -46,10 +46,9 @@ fn bad_fields(action: &Action) -> BadFields {
         Action::Parallel(many) | Action::Serial(many) | Action::Codependent(many) => {
             bad.field("actions", many.actions.is_empty());
             for (at, action) in many.actions.iter().enumerate() {
-                let name = format!("action at index {at}");
                 match action {
-                    None => bad.field(&name, true),
-                    Some(Nested(action)) => bad.part(&name, bad_fields(action)),
+                    None => bad.field(&format!("action at index {at}"), true),
+                    Some(Nested(action)) => bad.0.extend(bad_fields(action).0),
                 }
             }
         }
@@ -57,9 +56,10 @@ fn bad_fields(action: &Action) -> BadFields {
     bad
 }
 
+/// Only the outermost action is named before what is wrong within it.
 fn inner(bad: &mut BadFields, action: Option<&Nested>) {
     match action {
         None => bad.field("action", true),
-        Some(Nested(action)) => bad.part("action", bad_fields(action)),
+        Some(Nested(action)) => bad.0.extend(bad_fields(action).0),
     }
 }

@@ -26,13 +26,17 @@ pub(super) fn bad_fields(rule: &EgressRule) -> BadFields {
         }
         _ => bad.field("protocol", true),
     }
-    bad.sentence("Must have at least 1 destination", rule.destinations.is_empty());
-    for destination in rule.destinations.iter().flat_map(|text| text.split(',')) {
-        if let Err(reason) = parse_destination(destination.trim()) {
-            bad.field(&format!("destinations [ {reason} ]"), true);
-        }
-    }
+    let reasons = bad_destinations(&rule.destinations);
+    bad.field(&format!("destinations [ {} ]", reasons.join(", ")), !reasons.is_empty());
     bad
+}
+
+fn bad_destinations(destinations: &[String]) -> Vec<String> {
+    if destinations.is_empty() {
+        return vec!["Must have at least 1 destination".to_owned()];
+    }
+    let each = destinations.iter().flat_map(|text| text.split(','));
+    each.filter_map(|text| parse_destination(text.trim()).err()).collect()
 }
 
 fn ports(bad: &mut BadFields, rule: &EgressRule) {
@@ -40,17 +44,22 @@ fn ports(bad: &mut BadFields, rule: &EgressRule) {
     match (rule.ports.is_empty(), rule.port_range) {
         (true, None) => bad.sentence("Missing required field: ports or port_range", true),
         (false, Some(_)) => bad.sentence("Invalid: ports and port_range provided", true),
-        (false, None) => bad.field("ports", !rule.ports.iter().all(|port| is_port(*port))),
+        (false, None) => {
+            for port in &rule.ports {
+                bad.field("ports", !is_port(*port));
+            }
+        }
         (true, Some(range)) => {
-            let is_range = is_port(range.start) && is_port(range.end) && range.start <= range.end;
-            bad.field("port_range", !is_range);
+            bad.field("port_range", !is_port(range.start));
+            bad.field("port_range", !is_port(range.end));
+            bad.field("port_range", range.start > range.end);
         }
     }
 }
 
 fn no_ports(bad: &mut BadFields, rule: &EgressRule) {
-    bad.field("ports", !rule.ports.is_empty());
     bad.field("port_range", rule.port_range.is_some());
+    bad.field("ports", !rule.ports.is_empty());
 }
 
 /// An address, a CIDR block (RFC 4632), or a range of addresses.

@@ -64,8 +64,8 @@ fn desired_lrps_field_by_field() {
         (json!({"metric_tags": {"a": {"static": "x"}, "b": {"dynamic": "INDEX"}}}), ""),
         (json!({"metric_tags": {"a": {}}}), "!metric_tags, !static, !dynamic"),
         (
-            json!({"metric_tags": {"a": {"static": "x", "dynamic": "INDEX"}}}),
-            "!metric_tags, !static, !dynamic",
+            json!({"metric_tags": {"a": {"static": "x", "dynamic": "INDEX"}, "b": {}}}),
+            "!metric_tags, !static, !dynamic, !static, !dynamic",
         ),
         (json!({"metrics_guid": "g"}), "!metric_tags, !source_id should match metrics_guid"),
         (
@@ -76,7 +76,7 @@ fn desired_lrps_field_by_field() {
         (json!({"log_rate_limit": {"bytes_per_second": -1}}), ""),
         (
             json!({"log_rate_limit": {"bytes_per_second": -2}}),
-            "!log_rate_limit, !log_rate_limit_bytes_per_second",
+            "!log_rate_limit_bytes_per_second, !log_rate_limit",
         ),
         (json!({"volume_mounted_files": [{"path": "a", "content": long(1 << 20)}]}), ""),
         (
@@ -88,17 +88,21 @@ fn desired_lrps_field_by_field() {
         (json!({"action": {"run": {"user": "vcap"}}}), "!action, !path"),
         (json!({"setup": {"run": {"path": "/x"}}}), "!setup, !user"),
         (json!({"monitor": {"run": {}}}), "!monitor, !path, !user"),
-        (json!({"env": [{"name": "", "value": "x"}]}), "invalid field: name cannot be blank"),
+        (
+            json!({"env": [
+                {"name": "", "value": ""}, {"name": "A", "value": ""}, {"name": "", "value": ""}]}),
+            "invalid field: name cannot be blank, invalid field: name cannot be blank",
+        ),
         (
             json!({"egress_rules": [{"protocol": "all"}]}),
-            "!egress_rules, Must have at least 1 destination",
+            "!egress_rules, !destinations [ Must have at least 1 destination ]",
         ),
         (json!({"cached_dependencies": [{"from": "x"}]}), "!cached_dependency, !to"),
         (json!({"sidecars": [{"action": run()}]}), ""),
         (json!({"sidecars": [{}]}), "!sidecars, invalid action type"),
         (
-            json!({"sidecars": [{"action": run(), "memory_mb": -1, "disk_mb": -1}]}),
-            "!sidecars, !memory_mb, !disk_mb",
+            json!({"sidecars": [{"action": run(), "memory_mb": -1, "disk_mb": -1}, {}]}),
+            "!sidecars, !memory_mb, !disk_mb, invalid action type",
         ),
         (
             json!({"volume_mounts": [{"driver": "", "mode": "x"}]}),
@@ -121,15 +125,35 @@ fn desired_lrps_field_by_field() {
         ),
         (
             json!({"check_definition": {"readiness_checks": [
-                {"tcp_check": {"port": 1}, "http_check": {"port": 1}}]}}),
+                {"tcp_check": {"port": 0}, "http_check": {"port": 1}}]}}),
             "!check_definition, !check",
         ),
-        (json!({"domain": "", "memory_mb": -1}), "!domain, !domain, !memory_mb"),
+        (
+            json!({"process_guid": "", "domain": "", "memory_mb": -1, "max_pids": -1,
+                "annotation": long(10_241), "action": null, "setup": {"run": {"path": "/x"}}}),
+            "!domain, !memory_mb, !annotation, !max_pids, !domain, !process_guid, !setup, !user, \
+             invalid action type",
+        ),
     ];
     for (changes, expected) in table {
         let short: String = changes.to_string().chars().take(120).collect();
         assert_eq!(said(lrp_with(changes)), expected, "{short}");
     }
+}
+
+/// On the wire an empty map is an absent one, and Diego wants one.
+#[test]
+fn diegos_clients_name_a_metric_tag() {
+    let lrp = |tags: Value| -> DesiredLrp {
+        serde_json::from_value(json!({
+            "process_guid": "web", "domain": "d", "rootfs": "docker:///nginx", "max_pids": -1,
+            "metric_tags": tags,
+        }))
+        .unwrap()
+    };
+    let said = |lrp: DesiredLrp| said(desired_lrp_of_diegos(&lrp));
+    assert_eq!(said(lrp(json!({}))), "!max_pids, !metric_tags, invalid action type");
+    assert_eq!(said(lrp(json!({"a": {"static": "x"}}))), "!max_pids, invalid action type");
 }
 
 #[test]
@@ -174,12 +198,14 @@ fn tasks_field_by_field() {
         let mut definition = json!({"rootfs": "docker:///busybox", "action": run()});
         put(&mut definition, changes.clone());
         let read: TaskDefinition = serde_json::from_value(definition).unwrap();
-        let result = task(&TaskGuid::from("job"), &DomainName::from("cf-tasks"), &read);
+        let result = task(&TaskGuid::from("job"), &DomainName::from("cf-tasks"), Some(&read));
         assert_eq!(said(result), expected, "{changes}");
     }
     let definition: TaskDefinition =
         serde_json::from_value(json!({"rootfs": "docker:///busybox", "action": run()})).unwrap();
-    assert_eq!(said(task(&"a b".into(), &"".into(), &definition)), "!task_guid, !domain");
+    assert_eq!(said(task(&"a b".into(), &"".into(), Some(&definition))), "!task_guid, !domain");
+    let nothing = said(task(&"".into(), &"".into(), None));
+    assert_eq!(nothing, "!task_guid, !domain, !task_definition");
 }
 
 #[test]
@@ -204,14 +230,12 @@ fn actions_kind_by_kind() {
         (json!({"timeout": {}}), "!action, !timeout_ms"),
         (json!({"timeout": {"action": run(), "timeout_ms": 1}}), ""),
         (json!({"try": {}}), "!action"),
-        (json!({"try": {"action": {"run": {"path": "x"}}}}), "!action, !user"),
+        (json!({"try": {"action": {"run": {"path": "x"}}}}), "!user"),
+        (json!({"timeout": {"action": {"run": {"path": "x"}}}}), "!user, !timeout_ms"),
         (json!({"emit_progress": {}}), "!action"),
         (json!({"parallel": {}}), "!actions"),
         (json!({"serial": {"actions": [run(), null]}}), "!action at index 1"),
-        (
-            json!({"codependent": {"actions": [{"run": {"user": "x"}}]}}),
-            "!action at index 0, !path",
-        ),
+        (json!({"codependent": {"actions": [run(), {"run": {"user": "x"}}]}}), "!path"),
     ];
     for (action, inner) in table {
         let expected = if inner.is_empty() { String::new() } else { format!("!action, {inner}") };
@@ -256,15 +280,30 @@ fn egress_rules_field_by_field() {
         (json!({"protocol": "tcp", "ports": [0]}), "!ports"),
         (json!({"protocol": "tcp", "port_range": {"start": 2, "end": 1}}), "!port_range"),
         (json!({"protocol": "tcp", "port_range": {"start": 0, "end": 1}}), "!port_range"),
+        (
+            json!({"protocol": "tcp", "port_range": {"start": 1, "end": 0}}),
+            "!port_range, !port_range",
+        ),
         (json!({"protocol": "tcp", "ports": [1], "icmp_info": {}}), "!icmp_info"),
         (json!({"protocol": "icmp", "icmp_info": {"type": 8, "code": -1}}), ""),
         (json!({"protocol": "icmp"}), "!icmp_info"),
         (json!({"protocol": "icmp", "ports": [1], "icmp_info": {}}), "!ports"),
+        (
+            json!({"protocol": "icmp", "ports": [1], "port_range": {"start": 1, "end": 1}}),
+            "!port_range, !ports, !icmp_info",
+        ),
         (json!({"protocol": "icmpv6"}), "!icmpv6_info"),
         (json!({"protocol": "all", "port_range": {"start": 1, "end": 1}}), "!port_range"),
         (json!({"protocol": "all", "icmp_info": {}}), "!icmp_info"),
         (json!({"protocol": "sctp"}), "!protocol"),
-        (json!({"protocol": "all", "destinations": []}), "Must have at least 1 destination"),
+        (
+            json!({"protocol": "all", "destinations": []}),
+            "!destinations [ Must have at least 1 destination ]",
+        ),
+        (
+            json!({"protocol": "all", "destinations": ["x,1.1.1.1", "y"]}),
+            "!destinations [ Invalid IP, Invalid IP ]",
+        ),
         (json!({"protocol": "all", "destinations": ["10.0.0.0/8,::1,1.1.1.1-1.1.1.2"]}), ""),
         (json!({"protocol": "all", "destinations": ["x"]}), "!destinations [ Invalid IP ]"),
         (

@@ -6,12 +6,12 @@ use model::{Command, Millis};
 
 use super::Call;
 
-pub(super) async fn ping(_: Call, (): ()) -> Result<bbs::PingResponse, bbs::Error> {
+pub(super) async fn ping(_: Call) -> Result<bbs::PingResponse, bbs::Error> {
     Ok(bbs::PingResponse { available: true })
 }
 
 /// Those that are fresh.
-pub(super) async fn domains(call: Call, (): ()) -> Result<bbs::DomainsResponse, bbs::Error> {
+pub(super) async fn domains(call: Call) -> Result<bbs::DomainsResponse, bbs::Error> {
     let state = call.read().await?;
     let now = state.now();
     let fresh = state.domains().filter(|domain| domain.expires_at.is_none_or(|at| at > now));
@@ -30,7 +30,7 @@ pub(super) async fn upsert_domain(
 }
 
 /// Those that are present.
-pub(super) async fn list(call: Call, (): ()) -> Result<bbs::CellsResponse, bbs::Error> {
+pub(super) async fn list(call: Call) -> Result<bbs::CellsResponse, bbs::Error> {
     let state = call.read().await?;
     let present = state.cells().filter(|cell| cell.is_present());
     let cells = present.map(|cell| cell_presence(cell)).collect();

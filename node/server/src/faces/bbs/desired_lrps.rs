@@ -27,9 +27,7 @@ pub(super) async fn desire(call: Call, request: bbs::DesireLrpRequest) -> Change
 }
 
 pub(super) async fn update(call: Call, request: bbs::UpdateDesiredLrpRequest) -> Changed {
-    let process_guid = guid(request.process_guid)?;
-    let asked = request.update.ok_or_else(|| Malformed::field("update"))?;
-    let mut update = update_from(asked, &call.trace_id)?;
+    let (process_guid, mut update) = update_from(request, &call.trace_id)?;
     if let (Some(username), Some(password)) = (&update.image_username, &mut update.image_password) {
         seal(&call.face.agent, Owner::Lrp(&process_guid), username, password).map_err(Malformed)?;
     }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use api::bbs::event::Form;
 use api::bbs::messages as bbs;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -16,7 +17,7 @@ use tokio::sync::broadcast::{Receiver, Sender, WeakSender};
 use tokio::time::Instant;
 
 use super::BbsFace;
-use super::hub::{Frame, Stream};
+use super::hub::{Frame, Of, Stream};
 use crate::limits::{SUBSCRIBER_PACE, SUBSCRIBER_PACE_MAX};
 
 /// Bytes that one write to a subscriber gathers, of what waits for it.
@@ -26,18 +27,39 @@ pub(super) async fn instances(
     State(face): State<BbsFace>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    of_cell(&face, Stream::Instances, body)
+    of_cell(&face, Stream { of: Of::Instances, form: Form::Current }, body)
 }
 
 pub(super) async fn groups(
     State(face): State<BbsFace>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    of_cell(&face, Stream::Groups, body)
+    of_cell(&face, Stream { of: Of::Groups, form: Form::Current }, body)
 }
 
 pub(super) async fn tasks(State(face): State<BbsFace>) -> Response {
-    subscribe(&face, Stream::Tasks, String::new())
+    subscribe(&face, Stream { of: Of::Tasks, form: Form::Current }, String::new())
+}
+
+/// For clients that know no image layers.
+pub(super) async fn instances_r0(
+    State(face): State<BbsFace>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    of_cell(&face, Stream { of: Of::Instances, form: Form::WithoutLayers }, body)
+}
+
+/// For clients that know no image layers.
+pub(super) async fn groups_r0(
+    State(face): State<BbsFace>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    of_cell(&face, Stream { of: Of::Groups, form: Form::WithoutLayers }, body)
+}
+
+/// For clients that know no image layers.
+pub(super) async fn tasks_r0(State(face): State<BbsFace>) -> Response {
+    subscribe(&face, Stream { of: Of::Tasks, form: Form::WithoutLayers }, String::new())
 }
 
 /// Narrowed to one cell, where the request names it.
@@ -63,6 +85,8 @@ fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        // HTTP/2 has no such header, and hyper leaves it out there.
+        (header::CONNECTION, "keep-alive"),
     ];
     (headers, Body::from_stream(body)).into_response()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::bbs::error::{Malformed, not_found};
 use api::bbs::messages as bbs;
-use api::bbs::{definition_from, downgrade, task};
+use api::bbs::{downgrade, task, task_from};
 use model::{CellId, Command, Task, TaskGuid};
 
 use super::Call;
@@ -59,14 +59,12 @@ pub(super) async fn get_r2(
 }
 
 pub(super) async fn desire(call: Call, request: bbs::DesireTaskRequest) -> Changed {
-    let asked = request.task_definition.ok_or_else(|| Malformed::field("task_definition"))?;
-    let mut definition = definition_from(asked, &call.trace_id)?;
-    let task_guid = TaskGuid::from(request.task_guid);
+    let (task_guid, domain, mut definition) = task_from(request, &call.trace_id)?;
     let owner = Owner::Task(&task_guid);
     seal(&call.face.agent, owner, &definition.image_username, &mut definition.image_password)
         .map_err(Malformed)?;
     tracing::info!(task_guid = %task_guid, trace_id = call.trace_id, "a task is asked for");
-    let (domain, definition) = (request.domain.into(), Box::new(definition));
+    let definition = Box::new(definition);
     call.change(Command::DesireTask { task_guid, domain, definition }).await?;
     Ok(CHANGED)
 }

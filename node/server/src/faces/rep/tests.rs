@@ -1,4 +1,5 @@
 use expect_test::expect;
+use model::metric_tag::{DynamicValue, MetricTagValue};
 use model::{Capacity, CellHealth};
 
 use super::*;
@@ -70,4 +71,18 @@ fn a_cells_state_reads_as_diegos() {
     .assert_eq(
         &serde_json::to_string_pretty(&cell_state(&cell, &load, Vec::new(), Vec::new())).unwrap(),
     );
+}
+
+#[test]
+fn metrics_are_known_by_their_source() {
+    let tag = |text: &str| {
+        let value = MetricTagValue { fixed: text.to_owned(), dynamic: DynamicValue::Invalid };
+        [("source_id".to_owned(), value)].into()
+    };
+    let lrp = DesiredLrp::default();
+    assert_eq!(metric_guid(&lrp), "");
+    let tagged = DesiredLrp { metric_tags: tag("app"), ..lrp };
+    assert_eq!(metric_guid(&tagged), "app");
+    let named = DesiredLrp { metrics_guid: "guid".to_owned(), ..tagged };
+    assert_eq!(metric_guid(&named), "guid");
 }
