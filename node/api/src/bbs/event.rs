@@ -5,6 +5,7 @@
     reason = "each stream tells some events, and `of_everything_else` names the rest"
 )]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{ActualLrp, ActualState, CellId, DesiredLrp, Event, ProcessGuid, Task};
@@ -31,20 +32,7 @@ pub enum About {
     /// Every stream has it.
     Everyone,
     /// An instance's cell, or its cells before and after; none while it has none.
-    Cells(Vec<CellId>),
-}
-
-impl About {
-    /// Whether who watches `cell_id` is told; who watches no cell in particular is told all.
-    #[must_use]
-    pub fn concerns(&self, cell_id: &str) -> bool {
-        match self {
-            Self::Everyone => true,
-            Self::Cells(cells) => {
-                cell_id.is_empty() || cells.iter().any(|cell| cell.as_str() == cell_id)
-            }
-        }
-    }
+    Cells(BTreeSet<CellId>),
 }
 
 /// How much of a recipe the readers of a stream know.
@@ -174,7 +162,7 @@ fn of_everything_else(event: &Event, form: Form) -> Vec<Told> {
                 crash_reason: reason.clone(),
                 since: since.as_nanos(),
             };
-            let about = About::Cells(vec![instance.cell_id.clone()]);
+            let about = About::Cells([instance.cell_id.clone()].into());
             vec![told("actual_lrp_crashed", &message, about)]
         }
         Event::ActualLrpCreated(_)

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::dependency::{DigestAlgorithm, ImageLayer, LayerMediaType, LayerType};
@@ -101,17 +102,16 @@ fn an_instance_that_waits_again_is_another() {
 fn who_watches_a_cell_is_told_of_that_one() {
     let of = |event: &Event| of_instances(event, &|_| None, Form::Current).remove(0).about;
     let created = of(&Event::ActualLrpCreated(row(Presence::Ordinary, unclaimed())));
-    assert!(created.concerns("") && !created.concerns("a"));
+    assert_eq!(created, About::Cells(BTreeSet::new()));
     let changed = Event::ActualLrpChanged {
         before: row(Presence::Ordinary, claimed("a")),
         after: row(Presence::Ordinary, ActualState::Crashed),
     };
-    assert!(of(&changed).concerns("a"), "it was there");
-    assert!(!of(&changed).concerns("b"));
+    assert_eq!(of(&changed), About::Cells([CellId::from("a")].into()), "it was there");
     let grouped = of_groups(&changed, &|_| None, Form::Current).remove(0).about;
-    assert_eq!(grouped, About::Cells(vec![CellId::from("a")]));
+    assert_eq!(grouped, About::Cells([CellId::from("a")].into()));
     let desired = Event::DesiredLrpCreated(Arc::default());
-    assert!(of(&desired).concerns("a"), "every stream has it");
+    assert_eq!(of(&desired), About::Everyone);
 }
 
 /// A router learns of what replaces an instance before it loses that.

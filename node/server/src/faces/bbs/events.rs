@@ -1,7 +1,6 @@
 //! Streams of events, as server-sent events (bbs-wire.md section 3).
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use api::bbs::event::Form;
 use api::bbs::messages as bbs;
@@ -13,11 +12,10 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use prost::Message;
 use tokio::sync::broadcast::error::TryRecvError;
-use tokio::sync::broadcast::{Receiver, Sender, WeakSender};
 use tokio::time::Instant;
 
 use super::BbsFace;
-use super::hub::{Frame, Of, Stream};
+use super::hub::{Frame, Of, Stream, Subscription};
 use crate::limits::{SUBSCRIBER_PACE, SUBSCRIBER_PACE_MAX};
 
 /// Bytes that one write to a subscriber gathers, of what waits for it.
@@ -77,7 +75,7 @@ fn of_cell(face: &BbsFace, stream: Stream, body: Result<Bytes, BytesRejection>) 
 }
 
 fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
-    let subscriber = Subscriber::new(&face.hub.stream(stream), cell_id);
+    let subscriber = Subscriber::new(face.hub.subscribe(stream, &cell_id));
     let body = stream::unfold(subscriber, async |mut subscriber| {
         let text = subscriber.next().await?;
         Some((Ok::<Bytes, Infallible>(text), subscriber))
@@ -92,10 +90,7 @@ fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
 }
 
 struct Subscriber {
-    events: Receiver<Arc<Frame>>,
-    stream: WeakSender<Arc<Frame>>,
-    /// Empty for all.
-    cell_id: String,
+    subscription: Subscription,
     /// Events that it was told: the number of the next.
     told: u64,
     told_at: Instant,
@@ -104,9 +99,8 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn new(stream: &Sender<Arc<Frame>>, cell_id: String) -> Self {
-        let (events, stream) = (stream.subscribe(), stream.downgrade());
-        Self { events, stream, cell_id, told: 0, told_at: Instant::now(), is_over: false }
+    fn new(subscription: Subscription) -> Self {
+        Self { subscription, told: 0, told_at: Instant::now(), is_over: false }
     }
 
     /// What waits for it, once something does. Nothing when the stream ends: the node does, or the
@@ -116,20 +110,17 @@ impl Subscriber {
     /// processor to others: see [`SUBSCRIBER_PACE`].
     async fn next(&mut self) -> Option<Bytes> {
         let mut text = Vec::new();
-        let subscribers = self.stream.upgrade().map_or(0, |stream| stream.receiver_count());
-        let pace = SUBSCRIBER_PACE * u32::try_from(subscribers).unwrap_or(u32::MAX);
+        let pace = SUBSCRIBER_PACE * self.subscription.subscribers();
         tokio::time::sleep_until(self.told_at + pace.min(SUBSCRIBER_PACE_MAX)).await;
-        while text.is_empty() {
-            if self.is_over {
-                return None;
-            }
-            let Ok(frame) = self.events.recv().await else {
-                self.is_over = true;
-                return None;
-            };
-            self.write(&frame, &mut text);
-            self.gather(&mut text);
+        if self.is_over {
+            return None;
         }
+        let Ok(frame) = self.subscription.events.recv().await else {
+            self.is_over = true;
+            return None;
+        };
+        self.write(&frame, &mut text);
+        self.gather(&mut text);
         self.told_at = Instant::now();
         Some(text.into())
     }
@@ -137,7 +128,7 @@ impl Subscriber {
     /// What else is there already.
     fn gather(&mut self, text: &mut Vec<u8>) {
         while text.len() < WRITE_BYTES {
-            match self.events.try_recv() {
+            match self.subscription.events.try_recv() {
                 Ok(frame) => self.write(&frame, text),
                 Err(TryRecvError::Lagged(_)) => {
                     self.is_over = true;
@@ -150,38 +141,37 @@ impl Subscriber {
     }
 
     fn write(&mut self, frame: &Frame, text: &mut Vec<u8>) {
-        if frame.about.concerns(&self.cell_id) {
-            text.extend(format!("id: {}\n", self.told).as_bytes());
-            text.extend_from_slice(&frame.text);
-            self.told += 1;
-        }
+        text.extend(format!("id: {}\n", self.told).as_bytes());
+        text.extend_from_slice(frame);
+        self.told += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use api::bbs::event::About;
-    use tokio::sync::broadcast;
 
+    use super::super::hub::Hub;
     use super::*;
     use crate::limits::SUBSCRIBER_EVENTS_MAX;
 
-    fn frame(number: usize, about: About) -> Arc<Frame> {
-        let text = format!("event: e\ndata: {number}\n\n").into();
-        Arc::new(Frame { about, text })
+    const STREAM: Stream = Stream { of: Of::Instances, form: Form::Current };
+
+    fn tell(hub: &Hub, number: usize, about: About) {
+        hub.send(STREAM, &about, &format!("event: e\ndata: {number}\n\n").into());
     }
 
     #[tokio::test]
     async fn events_are_numbered_for_each_stream_and_gathered() {
-        let (sender, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-        let mut subscriber = Subscriber::new(&sender, "a".to_owned());
+        let hub = Hub::new();
+        let mut subscriber = Subscriber::new(hub.subscribe(STREAM, "a"));
         for (number, cell) in ["a", "b", "a"].into_iter().enumerate() {
-            sender.send(frame(number, About::Cells(vec![cell.into()]))).unwrap();
+            tell(&hub, number, About::Cells([cell.into()].into()));
         }
         let text = subscriber.next().await.unwrap();
         let expected = "id: 0\nevent: e\ndata: 0\n\nid: 1\nevent: e\ndata: 2\n\n";
         assert_eq!(text, expected);
-        drop(sender);
+        hub.cut_off();
         assert_eq!(subscriber.next().await, None);
     }
 
@@ -189,25 +179,35 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_keep_up_is_cut_off() {
         for read_first in [0, 1, 2] {
-            let (sender, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-            let mut subscriber = Subscriber::new(&sender, String::new());
+            let hub = Hub::new();
+            let mut subscriber = Subscriber::new(hub.subscribe(STREAM, ""));
             let mut told = 0;
             for number in 0..read_first {
-                sender.send(frame(number, About::Everyone)).unwrap();
+                tell(&hub, number, About::Everyone);
                 let text = subscriber.next().await.unwrap();
                 assert!(text.starts_with(format!("id: {number}\n").as_bytes()));
                 told += 1;
             }
             assert_eq!(told, read_first);
             for number in 0..SUBSCRIBER_EVENTS_MAX {
-                sender.send(frame(number, About::Everyone)).unwrap();
+                tell(&hub, number, About::Everyone);
             }
             assert!(subscriber.next().await.is_some(), "so many may wait");
             for number in 0..=2 * SUBSCRIBER_EVENTS_MAX {
-                sender.send(frame(number, About::Everyone)).unwrap();
+                tell(&hub, number, About::Everyone);
             }
             assert!(subscriber.next().await.is_none());
             assert!(subscriber.next().await.is_none(), "and stays so");
         }
+    }
+
+    #[test]
+    fn the_pace_counts_subscribers_that_are_there() {
+        let hub = Hub::new();
+        let one = hub.subscribe(STREAM, "");
+        let other = hub.subscribe(STREAM, "a");
+        assert_eq!(one.subscribers(), 2);
+        drop(other);
+        assert_eq!(one.subscribers(), 1);
     }
 }

@@ -4,17 +4,17 @@
 //! keep up is cut off: nobody waits for a subscriber.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use api::bbs::event::{self, About, Form, Told};
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::{DesiredLrp, Event, ProcessGuid};
+use model::{CellId, DesiredLrp, Event, ProcessGuid};
 use openraft_rt_tokio::TokioRuntime;
 use replica::events::{Events, Indexed};
 use replica::status::Watcher;
-use tokio::sync::broadcast::{self, Sender};
+use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::limits::{HUB_EVENTS_AT_ONCE_MAX, SUBSCRIBER_EVENTS_MAX};
 use crate::world::NodeAgent;
@@ -49,22 +49,47 @@ impl Stream {
     }
 }
 
-/// An event as it is sent, but for its number, which each stream counts for itself.
-#[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) about: About,
-    /// The lines `event` and `data`, and the empty one.
-    pub(super) text: Bytes,
-}
+/// An event as it is sent, but for its number, which each subscriber counts for itself.
+pub(super) type Frame = Bytes;
 
 /// Clones are handles of the same hub.
 #[derive(Clone, Debug)]
-pub(crate) struct Hub(Arc<Mutex<[Sender<Arc<Frame>>; STREAMS]>>);
+pub(crate) struct Hub {
+    channels: Arc<Mutex<[Channels; STREAMS]>>,
+    /// Each subscriber of any stream has a clone.
+    subscribers: Arc<()>,
+}
+
+/// The subscribers of one stream. Who watches one cell waits with those of that cell only: each
+/// cell's route-emitter is one, and would be woken for what happens on a thousand others.
+#[derive(Debug)]
+pub(super) struct Channels {
+    all: Sender<Frame>,
+    cells: BTreeMap<CellId, Sender<Frame>>,
+}
+
+/// What a subscriber is told of, from now on.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) events: Receiver<Frame>,
+    subscribers: Arc<()>,
+}
+
+impl Subscription {
+    /// Subscribers of this node, itself among them.
+    pub(super) fn subscribers(&self) -> u32 {
+        u32::try_from(Arc::strong_count(&self.subscribers) - 1).unwrap_or(u32::MAX)
+    }
+}
 
 impl Hub {
+    pub(super) fn new() -> Self {
+        Self { channels: Arc::new(Mutex::new(channels())), subscribers: Arc::new(()) }
+    }
+
     /// Begins to follow; until the replica stops.
     pub(super) fn follow(agent: NodeAgent) -> Self {
-        let hub = Self(Arc::new(Mutex::new(channels())));
+        let hub = Self::new();
         // From here on: a client that has subscribed is told what comes after that.
         let watcher = agent.replica().watch();
         let known = agent.read_stale().applied;
@@ -72,23 +97,65 @@ impl Hub {
         hub
     }
 
-    /// Whoever subscribes to it is told all that changes from then on.
-    pub(super) fn stream(&self, stream: Stream) -> Sender<Arc<Frame>> {
-        self.senders()[stream.at()].clone()
+    /// Of one cell, or of all where it is empty.
+    pub(super) fn subscribe(&self, stream: Stream, cell_id: &str) -> Subscription {
+        let events = self.lock()[stream.at()].subscribe(cell_id);
+        Subscription { events, subscribers: Arc::clone(&self.subscribers) }
     }
 
-    fn senders(&self) -> [Sender<Arc<Frame>>; STREAMS] {
-        self.0.lock().expect("no holder of the lock panics").clone()
+    /// For tests of who listens.
+    #[cfg(test)]
+    pub(super) fn send(&self, stream: Stream, about: &About, frame: &Frame) {
+        self.lock()[stream.at()].send(about, frame);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Channels; STREAMS]> {
+        self.channels.lock().expect("no holder of the lock panics")
     }
 
     /// Ends every stream: what should come next is not known.
-    fn cut_off(&self) {
-        *self.0.lock().expect("no holder of the lock panics") = channels();
+    pub(super) fn cut_off(&self) {
+        *self.lock() = channels();
     }
 }
 
-fn channels() -> [Sender<Arc<Frame>>; STREAMS] {
-    std::array::from_fn(|_| broadcast::channel(SUBSCRIBER_EVENTS_MAX).0)
+impl Channels {
+    fn new() -> Self {
+        Self { all: channel(), cells: BTreeMap::new() }
+    }
+
+    fn subscribe(&mut self, cell_id: &str) -> Receiver<Frame> {
+        if cell_id.is_empty() {
+            return self.all.subscribe();
+        }
+        self.cells.retain(|_, sender| sender.receiver_count() > 0);
+        self.cells.entry(cell_id.into()).or_insert_with(channel).subscribe()
+    }
+
+    fn is_read(&self) -> bool {
+        self.all.receiver_count() > 0
+            || self.cells.values().any(|sender| sender.receiver_count() > 0)
+    }
+
+    /// An error in sending is that nobody reads it any more.
+    fn send(&self, about: &About, frame: &Frame) {
+        let _ = self.all.send(frame.clone());
+        let told: &mut dyn Iterator<Item = _> = match about {
+            About::Everyone => &mut self.cells.values(),
+            About::Cells(cells) => &mut cells.iter().filter_map(|cell| self.cells.get(cell)),
+        };
+        for sender in told {
+            let _ = sender.send(frame.clone());
+        }
+    }
+}
+
+fn channel() -> Sender<Frame> {
+    broadcast::channel(SUBSCRIBER_EVENTS_MAX).0
+}
+
+fn channels() -> [Channels; STREAMS] {
+    std::array::from_fn(|_| Channels::new())
 }
 
 async fn run(
@@ -123,9 +190,10 @@ async fn run(
 
 /// Entry by entry. Nothing is written for streams that nobody reads.
 fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
-    let senders = hub.senders();
-    let streams = Stream::all().into_iter().zip(&senders);
-    let read: Vec<_> = streams.filter(|(_, sender)| sender.receiver_count() > 0).collect();
+    // Whoever subscribes meanwhile waits for it.
+    let channels = hub.lock();
+    let streams = Stream::all().into_iter().zip(&*channels);
+    let read: Vec<_> = streams.filter(|(_, channels)| channels.is_read()).collect();
     if read.is_empty() {
         return;
     }
@@ -135,15 +203,14 @@ fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
     for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
         let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
         for event in event::in_order(&entry) {
-            for (Stream { of, form }, sender) in &read {
+            for (Stream { of, form }, channels) in &read {
                 let told = match of {
                     Of::Instances => event::of_instances(event, &desired, *form),
                     Of::Groups => event::of_groups(event, &desired, *form),
                     Of::Tasks => event::of_tasks(event, *form).into_iter().collect(),
                 };
                 for told in told {
-                    // An error is that nobody reads it any more.
-                    let _ = sender.send(Arc::new(frame(told)));
+                    channels.send(&told.about, &frame(&told));
                 }
             }
         }
@@ -161,9 +228,9 @@ fn removed(events: &[Indexed]) -> BTreeMap<ProcessGuid, Arc<DesiredLrp>> {
     gone
 }
 
-fn frame(Told { name, message, about }: Told) -> Frame {
-    let text = format!("event: {name}\ndata: {}\n\n", STANDARD.encode(message));
-    Frame { about, text: text.into() }
+/// The lines `event` and `data`, and the empty one.
+fn frame(Told { name, message, .. }: &Told) -> Frame {
+    format!("event: {name}\ndata: {}\n\n", STANDARD.encode(message)).into()
 }
 
 #[cfg(test)]
@@ -181,5 +248,44 @@ mod tests {
         let events =
             [(7, Event::DesiredLrpCreated(other)), (8, Event::DesiredLrpRemoved(Arc::clone(&lrp)))];
         assert_eq!(removed(&events), [("app".into(), lrp)].into());
+    }
+
+    /// All that waits for a subscriber.
+    fn heard(events: &mut Receiver<Frame>) -> Vec<Frame> {
+        std::iter::from_fn(|| events.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn who_watches_one_cell_hears_of_that_one_and_of_what_all_hear() {
+        let mut channels = Channels::new();
+        assert!(!channels.is_read());
+        let mut all = channels.subscribe("");
+        let (mut a, mut b) = (channels.subscribe("a"), channels.subscribe("b"));
+        let cells =
+            |cells: &[&str]| About::Cells(cells.iter().map(|cell| (*cell).into()).collect());
+        for (about, frame) in [
+            (About::Everyone, "desired"),
+            (cells(&["a"]), "of a"),
+            (cells(&["a", "b"]), "moved"),
+            (cells(&[]), "of none"),
+            (cells(&["c"]), "of c"),
+        ] {
+            channels.send(&about, &Frame::from_static(frame.as_bytes()));
+        }
+        assert_eq!(heard(&mut all), ["desired", "of a", "moved", "of none", "of c"]);
+        assert_eq!(heard(&mut a), ["desired", "of a", "moved"]);
+        assert_eq!(heard(&mut b), ["desired", "moved"]);
+    }
+
+    #[test]
+    fn cells_that_nobody_watches_any_more_take_no_room() {
+        let mut channels = Channels::new();
+        for cell in 0..100 {
+            drop(channels.subscribe(&cell.to_string()));
+        }
+        assert!(!channels.is_read());
+        let _a = channels.subscribe("a");
+        assert!(channels.is_read());
+        assert_eq!(channels.cells.len(), 1);
     }
 }
