@@ -1,13 +1,14 @@
 //! Diego's own API, as its clients speak it: bytes over mutual TLS, against what `golden/bbs.txt`
 //! says, and streams of events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests::cluster::Cluster;
 use tests::eventually;
 
@@ -33,11 +34,11 @@ impl Client<'_> {
     }
 
     /// The status and the body of an answer.
-    fn ask(&self, request: &Request, body: &[u8]) -> (u16, Vec<u8>) {
+    fn ask(&self, request: &Request, node: u16, body: &[u8]) -> (u16, Vec<u8>) {
         let (sent, heard) = (self.file("request"), self.file("answer"));
         fs::write(&sent, body).expect("the directory is ours");
         fs::write(&heard, []).expect("the directory is ours");
-        let url = format!("https://127.0.0.1:{}{}", PORT + request.node - 1, request.path);
+        let url = format!("https://127.0.0.1:{}{}", PORT + node - 1, request.path);
         let mut curl = self.curl();
         curl.args(["--request", &request.method, "--write-out", "%{http_code}", &url]);
         curl.arg("--output").arg(&heard);
@@ -143,6 +144,7 @@ struct Step {
 enum What {
     Ask(Request),
     Event { stream: String, name: String },
+    Signal { node: u16, signal: Signal },
 }
 
 #[derive(Debug)]
@@ -150,10 +152,38 @@ struct Request {
     /// Whether it is asked again until the answer fits.
     until: bool,
     method: String,
-    /// From 1.
-    node: u16,
+    node: Asked,
     path: String,
     status: u16,
+}
+
+/// Which node is asked.
+#[derive(Debug)]
+enum Asked {
+    /// From 1.
+    Number(u16),
+    /// The cell of that name, in the bytes that have it.
+    Cell(String),
+}
+
+impl Asked {
+    fn read(word: &str) -> Self {
+        match word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
+            Some(name) => Self::Cell(name.to_owned()),
+            None => Self::Number(word.parse().expect("a node's number")),
+        }
+    }
+
+    fn number(&self, names: &Names) -> u16 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Cell(name) => {
+                let cell = names.get(name).unwrap_or_else(|| panic!("{name} has no bytes"));
+                let number = cell.strip_prefix(b"node-").and_then(|it| str::from_utf8(it).ok());
+                number.and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("{cell:?}"))
+            }
+        }
+    }
 }
 
 /// A part of a message.
@@ -189,6 +219,11 @@ fn steps(text: &str) -> Vec<Step> {
                 let (stream, name) = ((*stream).to_owned(), (*name).to_owned());
                 steps.push(step(number, What::Event { stream, name }));
             }
+            [word @ ("FREEZE" | "THAW"), node] => {
+                let signal = if *word == "FREEZE" { Signal::SIGSTOP } else { Signal::SIGCONT };
+                let node = node.parse().expect("a node's number");
+                steps.push(step(number, What::Signal { node, signal }));
+            }
             words => {
                 let until = words[0] == "UNTIL";
                 let words = if until { &words[1..] } else { words };
@@ -198,7 +233,7 @@ fn steps(text: &str) -> Vec<Step> {
                     What::Ask(Request {
                         until,
                         method: words[0].to_owned(),
-                        node: words[1].parse().expect("a node's number"),
+                        node: Asked::read(words[1]),
                         path: words[2].to_owned(),
                         status,
                     }),
@@ -272,60 +307,103 @@ fn shown(bytes: &[u8]) -> String {
     format!("{hex}\n{}", String::from_utf8_lossy(bytes))
 }
 
-#[test]
-fn clients_of_diegos_are_answered_byte_by_byte() {
-    let cluster = Cluster::start();
-    let client = Client { cluster: &cluster };
-    let mut streams = BTreeMap::from([
-        ("instances", client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1")),
-        ("groups", client.subscribe("groups", "GET", "/v1/events.r1")),
-        ("tasks", client.subscribe("tasks", "POST", "/v1/events/tasks.r1")),
-    ]);
-    let mut names = Names::new();
-    let mut paths = std::collections::BTreeSet::new();
-    for Step { line, what, sent, heard } in steps(include_str!("../../golden/bbs.txt")) {
-        match what {
-            What::Ask(request) => {
-                paths.insert(request.path.clone());
-                let body = written(&sent, &names);
-                let ask = || {
-                    let (status, answer) = client.ask(&request, &body);
-                    let told =
-                        || format!("line {line}: {}: {status}\n{}", request.path, shown(&answer));
-                    if status != request.status {
-                        return Err(told());
-                    }
-                    if status != 200 {
-                        return Ok(Names::new());
-                    }
-                    fits(&heard, &answer, &names).ok_or_else(told)
-                };
-                let named = if request.until {
-                    eventually("the answer fits", PATIENCE, ask)
-                } else {
-                    ask().unwrap_or_else(|told| panic!("{told}"))
-                };
-                names.extend(named);
-            }
-            What::Event { stream, name } => {
-                let stream = streams.get_mut(stream.as_str()).expect("a stream");
-                let (at, named) = eventually(&format!("line {line}: {name}"), PATIENCE, || {
-                    let events = stream.events();
-                    let mut next = events.iter().enumerate().skip(stream.read);
-                    let found = next.find_map(|(at, (of, message))| {
-                        Some((at, fits(&heard, message, &names)?)).filter(|_| *of == name)
-                    });
-                    found.ok_or_else(|| {
-                        let unread = events.iter().skip(stream.read);
-                        unread.map(|(of, message)| format!("{of}\n{}\n", shown(message))).collect()
-                    })
-                });
-                stream.read = at + 1;
-                names.extend(named);
+/// A contract that is followed: what was named so far, and which routes were asked.
+struct Contract<'a> {
+    client: Client<'a>,
+    streams: BTreeMap<&'static str, Subscriber>,
+    names: Names,
+    paths: BTreeSet<String>,
+}
+
+impl<'a> Contract<'a> {
+    fn with(cluster: &'a Cluster) -> Self {
+        let client = Client { cluster };
+        let streams = BTreeMap::from([
+            ("instances", client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1")),
+            ("groups", client.subscribe("groups", "GET", "/v1/events.r1")),
+            ("tasks", client.subscribe("tasks", "POST", "/v1/events/tasks.r1")),
+        ]);
+        Self { client, streams, names: Names::new(), paths: BTreeSet::new() }
+    }
+
+    fn follow(&mut self, text: &str) {
+        for Step { line, what, sent, heard } in steps(text) {
+            match what {
+                What::Ask(request) => self.ask(line, &request, &sent, &heard),
+                What::Event { stream, name } => self.hear(line, &stream, &name, &heard),
+                What::Signal { node, signal } => {
+                    self.client.cluster.signal_node(&format!("node-{node}"), signal);
+                }
             }
         }
     }
-    assert!(paths.len() > 40, "the contract has {} routes", paths.len());
+
+    fn ask(&mut self, line: usize, request: &Request, sent: &[Part], heard: &[Part]) {
+        let (node, body) = (request.node.number(&self.names), written(sent, &self.names));
+        let ask = || {
+            let (status, answer) = self.client.ask(request, node, &body);
+            let told = || format!("line {line}: {}: {status}\n{}", request.path, shown(&answer));
+            if status != request.status {
+                return Err(told());
+            }
+            if status != 200 {
+                return Ok(Names::new());
+            }
+            fits(heard, &answer, &self.names).ok_or_else(told)
+        };
+        let named = if request.until {
+            eventually("the answer fits", PATIENCE, ask)
+        } else {
+            ask().unwrap_or_else(|told| panic!("{told}"))
+        };
+        self.names.extend(named);
+        self.paths.insert(request.path.clone());
+    }
+
+    fn hear(&mut self, line: usize, stream: &str, name: &str, heard: &[Part]) {
+        let stream = self.streams.get_mut(stream).expect("a stream");
+        let (at, named) = eventually(&format!("line {line}: {name}"), PATIENCE, || {
+            let events = stream.events();
+            let mut next = events.iter().enumerate().skip(stream.read);
+            let found = next.find_map(|(at, (of, message))| {
+                Some((at, fits(heard, message, &self.names)?)).filter(|_| *of == name)
+            });
+            found.ok_or_else(|| {
+                let unread = events.iter().skip(stream.read);
+                unread.map(|(of, message)| format!("{of}\n{}\n", shown(message))).collect()
+            })
+        });
+        stream.read = at + 1;
+        self.names.extend(named);
+    }
+}
+
+#[test]
+fn clients_of_diegos_are_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    let mut contract = Contract::with(&cluster);
+    contract.follow(include_str!("../../golden/bbs.txt"));
+    let routes = contract.paths.len();
+    assert!(routes > 40, "the contract has {routes} routes");
+}
+
+/// Of all who ask whether a task may start, a cell of Diego's and the node whose cell it is, one is
+/// told so.
+#[test]
+fn a_task_starts_for_who_asks_first() {
+    let cluster = Cluster::start();
+    lead_from(&cluster, "node-1");
+    Contract::with(&cluster).follow(include_str!("../../golden/bbs_task_start.txt"));
+}
+
+fn lead_from(cluster: &Cluster, name: &str) {
+    if cluster.leader() != name {
+        let _ = cluster.done(&["cluster", "transfer-leadership", name]);
+    }
+    eventually("it leads", PATIENCE, || match cluster.leader() {
+        leader if leader == name => Ok(()),
+        leader => Err(leader),
+    });
 }
 
 /// A client without a certificate, one whose certificate another authority has signed, one that
