@@ -49,6 +49,32 @@ impl Client<'_> {
         (code, fs::read(&heard).expect("curl wrote it"))
     }
 
+    /// The code and the message of a gRPC call, and what it answered.
+    fn call(&self, call: &Call, body: &[u8]) -> (u16, String, Vec<u8>) {
+        let [sent, heard, head] = ["request", "answer", "head"].map(|name| self.file(name));
+        fs::write(&sent, grpc_frame(body)).expect("the directory is ours");
+        fs::write(&heard, []).expect("the directory is ours");
+        let url = format!("https://127.0.0.1:{}/models.Locket/{}", PORT + call.node - 1, call.name);
+        let mut curl = self.curl();
+        curl.args(["--http2", "--header", "content-type: application/grpc"]);
+        curl.args(["--header", "te: trailers", "--header", "uuid: any"]);
+        curl.arg("--dump-header").arg(&head).arg("--output").arg(&heard);
+        curl.arg("--data-binary").arg(format!("@{}", sent.display())).arg(&url);
+        let Output { status, stderr, .. } = curl.output().expect("nsenter starts");
+        assert!(status.success(), "{url}: {}", String::from_utf8_lossy(&stderr));
+        // The trailers are there as well.
+        let head = fs::read_to_string(&head).expect("curl wrote it");
+        let said = |name: &str| {
+            let mut values = head.lines().filter_map(|line| line.strip_prefix(name));
+            values.next().map(|value| value.trim().to_owned())
+        };
+        let code = said("grpc-status:").unwrap_or_else(|| panic!("{url}: {head}"));
+        let message = said("grpc-message:").unwrap_or_default();
+        let answer = fs::read(&heard).expect("curl wrote it");
+        let answer = answer.get(5..).unwrap_or_default().to_vec();
+        (code.parse().expect("a number"), message, answer)
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.cluster.host().dir().join(name)
     }
@@ -71,6 +97,12 @@ impl Client<'_> {
         });
         subscriber
     }
+}
+
+/// A message as gRPC has it: not compressed, its length, itself.
+fn grpc_frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a short message");
+    [&[0], &length.to_be_bytes()[..], message].concat()
 }
 
 /// A stream that a client reads.
@@ -143,8 +175,36 @@ struct Step {
 #[derive(Debug)]
 enum What {
     Ask(Request),
+    Call(Call),
     Event { stream: String, name: String },
     Signal { node: u16, signal: Signal },
+    Lead { node: u16 },
+}
+
+/// A call of Locket's.
+#[derive(Debug)]
+struct Call {
+    /// Whether it is asked again until the answer fits.
+    until: bool,
+    /// From 1.
+    node: u16,
+    name: String,
+    /// gRPC's, and what is said with it.
+    code: u16,
+    message: String,
+}
+
+impl Call {
+    fn read(words: &[&str], until: bool) -> Self {
+        let word = |at: usize| words.get(at).copied().unwrap_or_default();
+        Self {
+            until,
+            node: word(1).parse().expect("a node's number"),
+            name: word(2).to_owned(),
+            code: words.get(3).map_or(0, |code| code.parse().expect("a code")),
+            message: word(4).to_owned(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -224,9 +284,17 @@ fn steps(text: &str) -> Vec<Step> {
                 let node = node.parse().expect("a node's number");
                 steps.push(step(number, What::Signal { node, signal }));
             }
+            ["LEAD", node] => {
+                let node = node.parse().expect("a node's number");
+                steps.push(step(number, What::Lead { node }));
+            }
             words => {
                 let until = words[0] == "UNTIL";
                 let words = if until { &words[1..] } else { words };
+                if words[0] == "GRPC" {
+                    steps.push(step(number, What::Call(Call::read(words, until))));
+                    continue;
+                }
                 let status = words.get(3).map_or(200, |status| status.parse().expect("a status"));
                 steps.push(step(
                     number,
@@ -330,10 +398,12 @@ impl<'a> Contract<'a> {
         for Step { line, what, sent, heard } in steps(text) {
             match what {
                 What::Ask(request) => self.ask(line, &request, &sent, &heard),
+                What::Call(call) => self.call(line, &call, &sent, &heard),
                 What::Event { stream, name } => self.hear(line, &stream, &name, &heard),
                 What::Signal { node, signal } => {
                     self.client.cluster.signal_node(&format!("node-{node}"), signal);
                 }
+                What::Lead { node } => lead_from(self.client.cluster, &format!("node-{node}")),
             }
         }
     }
@@ -358,6 +428,25 @@ impl<'a> Contract<'a> {
         };
         self.names.extend(named);
         self.paths.insert(request.path.clone());
+    }
+
+    fn call(&mut self, line: usize, call: &Call, sent: &[Part], heard: &[Part]) {
+        let body = written(sent, &self.names);
+        let ask = || {
+            let (code, message, answer) = self.client.call(call, &body);
+            let told =
+                || format!("line {line}: {}: {code} {message:?}\n{}", call.name, shown(&answer));
+            if (code, &message) != (call.code, &call.message) {
+                return Err(told());
+            }
+            fits(heard, &answer, &self.names).ok_or_else(told)
+        };
+        let named = if call.until {
+            eventually("the answer fits", PATIENCE, ask)
+        } else {
+            ask().unwrap_or_else(|told| panic!("{told}"))
+        };
+        self.names.extend(named);
     }
 
     fn hear(&mut self, line: usize, stream: &str, name: &str, heard: &[Part]) {
@@ -394,6 +483,12 @@ fn a_task_starts_for_who_asks_first() {
     let cluster = Cluster::start();
     lead_from(&cluster, "node-1");
     Contract::with(&cluster).follow(include_str!("../../golden/bbs_task_start.txt"));
+}
+
+#[test]
+fn locket_is_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    Contract::with(&cluster).follow(include_str!("../../golden/locket.txt"));
 }
 
 fn lead_from(cluster: &Cluster, name: &str) {
