@@ -1,6 +1,7 @@
 //! Clusters of real processes, each on a machine of its own.
 
 mod bad_input;
+mod cell_routes;
 mod diego;
 mod disks;
 mod http;
