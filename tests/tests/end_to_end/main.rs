@@ -10,6 +10,7 @@ mod losses;
 mod network;
 mod recipes;
 mod routing;
+mod ssh;
 mod staging;
 mod tasks;
 mod tls;
