@@ -7,6 +7,7 @@ mod disks;
 mod http;
 mod images;
 mod losses;
+mod nats;
 mod network;
 mod recipes;
 mod routing;
