@@ -481,8 +481,13 @@ fn clients_of_diegos_are_answered_byte_by_byte() {
 #[test]
 fn a_task_starts_for_who_asks_first() {
     let cluster = Cluster::start();
-    lead_from(&cluster, "node-1");
     Contract::with(&cluster).follow(include_str!("../../golden/bbs_task_start.txt"));
+}
+
+#[test]
+fn a_cell_that_is_not_heard_is_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    Contract::with(&cluster).follow(include_str!("../../golden/bbs_suspect.txt"));
 }
 
 #[test]
