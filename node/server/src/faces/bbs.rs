@@ -79,11 +79,20 @@ impl BbsFace {
             .route("/v1/actual_lrps/remove", on(actual_lrps::remove))
             .route("/v1/actual_lrps/retire", on(actual_lrps::retire))
             .route("/v1/actual_lrps/remove_evacuating", on(evacuation::remove))
-            .route("/v1/actual_lrps/evacuate_claimed", on(evacuation::claimed))
+            .route(
+                "/v1/actual_lrps/evacuate_claimed",
+                or(evacuation::claimed, evacuation::failed_and_kept),
+            )
             .route("/v1/actual_lrps/evacuate_crashed", on(evacuation::crashed))
             .route("/v1/actual_lrps/evacuate_stopped", on(evacuation::stopped))
-            .route("/v1/actual_lrps/evacuate_running.r1", on(evacuation::running))
-            .route("/v1/actual_lrps/evacuate_running", on(evacuation::running))
+            .route(
+                "/v1/actual_lrps/evacuate_running.r1",
+                or(evacuation::running, evacuation::failed_and_kept),
+            )
+            .route(
+                "/v1/actual_lrps/evacuate_running",
+                or(evacuation::running, evacuation::failed_and_kept),
+            )
             .route("/v1/desired_lrp_scheduling_infos/list", on(desired_lrps::scheduling_infos))
             .route(
                 "/v1/desired_lrp_scheduling_infos/get_by_process_guid",
@@ -190,6 +199,20 @@ where
     Handler: Fn(Call, Request) -> Answering + Clone + Send + Sync + 'static,
     Answering: Future<Output = Result<Response, bbs::Error>> + Send,
 {
+    or(handler, Response::failed)
+}
+
+/// As [`on`], where what went wrong has an answer of its own.
+fn or<Request, Response, Handler, Answering>(
+    handler: Handler,
+    failed: fn(bbs::Error) -> Response,
+) -> MethodRouter<BbsFace>
+where
+    Request: Message + Default,
+    Response: Message + 'static,
+    Handler: Fn(Call, Request) -> Answering + Clone + Send + Sync + 'static,
+    Answering: Future<Output = Result<Response, bbs::Error>> + Send,
+{
     post(
         async move |State(face): State<BbsFace>,
                     headers: HeaderMap,
@@ -201,7 +224,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            let answer = answer.unwrap_or_else(Response::failed);
+            let answer = answer.unwrap_or_else(failed);
             ([(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()
         },
     )

@@ -27,8 +27,8 @@ pub(super) async fn desire(call: Call, request: bbs::DesireLrpRequest) -> Change
 }
 
 pub(super) async fn update(call: Call, request: bbs::UpdateDesiredLrpRequest) -> Changed {
-    let process_guid = guid(request.process_guid)?;
-    let asked = request.update.ok_or_else(|| Malformed::field("update"))?;
+    let update = request.update.ok_or_else(|| Malformed::field("update"));
+    let (process_guid, asked) = Malformed::both(guid(request.process_guid), update)?;
     let mut update = update_from(asked, &call.trace_id)?;
     if let (Some(username), Some(password)) = (&update.image_username, &mut update.image_password) {
         seal(&call.face.agent, Owner::Lrp(&process_guid), username, password).map_err(Malformed)?;

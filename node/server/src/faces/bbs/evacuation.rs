@@ -10,7 +10,12 @@ use api::bbs::messages as bbs;
 use model::{ActualLrpId, Command, Presence, Refusal};
 
 use super::Call;
-use super::actual_lrps::{instance, is_replaced, key, net_info, row_of};
+use super::actual_lrps::{is_replaced, net_info, placement, reason, row_of};
+
+/// Who asked is to keep the container, as nothing is known of what becomes of its instance.
+pub(super) fn failed_and_kept(error: bbs::Error) -> bbs::EvacuationResponse {
+    bbs::EvacuationResponse { error: Some(error), keep_container: true }
+}
 
 type Evacuated = Result<bbs::EvacuationResponse, bbs::Error>;
 
@@ -23,21 +28,23 @@ pub(super) async fn claimed(
     call: Call,
     request: bbs::EvacuateClaimedActualLrpRequest,
 ) -> Evacuated {
-    let (key, instance) =
-        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
-    end(&call, Command::RemoveLrp { key, instance }).await
+    let (key, instance) = placement(request.actual_lrp_key, request.actual_lrp_instance_key)?;
+    match end(&call, Command::RemoveLrp { key, instance }).await {
+        Err(error) if error == not_found() => {
+            Ok(bbs::EvacuationResponse { error: Some(error), keep_container: false })
+        }
+        ended => ended,
+    }
 }
 
 pub(super) async fn crashed(
     call: Call,
     request: bbs::EvacuateCrashedActualLrpRequest,
 ) -> Evacuated {
-    let (key, instance) =
-        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
-    let reason = request.error_message;
-    if reason.is_empty() {
-        return Err(Malformed::field("error_message").into());
-    }
+    let ((key, instance), reason) = Malformed::both(
+        placement(request.actual_lrp_key, request.actual_lrp_instance_key),
+        reason(request.error_message),
+    )?;
     let state = call.read().await?;
     let row = row_of(&state, &key, &instance).ok_or_else(not_found)?;
     let command = match row.presence {
@@ -51,8 +58,7 @@ pub(super) async fn stopped(
     call: Call,
     request: bbs::EvacuateStoppedActualLrpRequest,
 ) -> Evacuated {
-    let (key, instance) =
-        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    let (key, instance) = placement(request.actual_lrp_key, request.actual_lrp_instance_key)?;
     end(&call, Command::RemoveLrp { key, instance }).await
 }
 
@@ -61,9 +67,10 @@ pub(super) async fn running(
     call: Call,
     request: bbs::EvacuateRunningActualLrpRequest,
 ) -> Evacuated {
-    let (key, instance) =
-        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
-    net_info(request.actual_lrp_net_info)?;
+    let ((key, instance), _) = Malformed::both(
+        placement(request.actual_lrp_key, request.actual_lrp_instance_key),
+        net_info(request.actual_lrp_net_info),
+    )?;
     let state = call.read().await?;
     let Some(row) = row_of(&state, &key, &instance) else { return Ok(keep(false)) };
     match row.presence {
@@ -80,8 +87,7 @@ pub(super) async fn remove(
     call: Call,
     request: bbs::RemoveEvacuatingActualLrpRequest,
 ) -> Result<bbs::RemoveEvacuatingActualLrpResponse, bbs::Error> {
-    let (key, instance) =
-        (key(request.actual_lrp_key)?, instance(request.actual_lrp_instance_key)?);
+    let (key, instance) = placement(request.actual_lrp_key, request.actual_lrp_instance_key)?;
     let state = call.read().await?;
     let (process_guid, index) = (key.process_guid.clone(), key.index);
     let id = ActualLrpId { process_guid, index, presence: Presence::Evacuating };
