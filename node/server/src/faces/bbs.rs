@@ -26,7 +26,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
-use model::Command;
+use model::{Command, Refusal};
 use prost::Message;
 
 use crate::limits::DIEGO_REQUEST_BYTES_MAX;
@@ -133,10 +133,16 @@ impl BbsFace {
 impl Call {
     /// Has a command agreed. Whether it changed anything.
     async fn change(&self, command: Command) -> Result<bool, bbs::Error> {
-        self.face.agent.propose(command).await.map_err(|error| match error {
-            RequestError::Refused(refusal) => refusal.into(),
-            RequestError::NotAgreed(error) => error::unavailable(&error.to_string()),
-        })
+        Ok(self.decide(command).await??)
+    }
+
+    /// As [`Self::change`], for those to whom a refusal is an answer.
+    async fn decide(&self, command: Command) -> Result<Result<bool, Refusal>, bbs::Error> {
+        match self.face.agent.propose(command).await {
+            Ok(changed) => Ok(Ok(changed)),
+            Err(RequestError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(RequestError::NotAgreed(error)) => Err(error::unavailable(&error.to_string())),
+        }
     }
 
     /// The state after every change that anybody was told of.

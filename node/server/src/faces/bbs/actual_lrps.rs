@@ -6,8 +6,8 @@ use api::bbs::error::{Malformed, not_found};
 use api::bbs::messages as bbs;
 use api::bbs::{actual_lrp, groups as grouped};
 use model::{
-    ActualLrp, ActualLrpId, ActualLrpKey, ActualState, CellId, Command, InstanceKey, NetInfo,
-    PortMapping, Presence, ProcessGuid, Refusal, State,
+    ActualLrp, ActualLrpId, ActualLrpKey, CellId, Command, InstanceKey, NetInfo, PortMapping,
+    Presence, ProcessGuid, Refusal, State,
 };
 
 use super::Call;
@@ -256,14 +256,4 @@ pub(super) fn row_of<'a>(
     let mut rows = state.actual_lrps_of(&key.process_guid);
     let row = rows.find(|row| row.key.index == key.index && row.instance() == Some(instance));
     row.map(|row| &**row)
-}
-
-/// Whether what replaces a placement has got so far that the placement may end (lifecycle.md
-/// section 4.2).
-pub(super) fn is_replaced(state: &State, key: &ActualLrpKey) -> bool {
-    let id = ActualLrpId::ordinary(key.process_guid.clone(), key.index);
-    state.actual_lrp(&id).is_some_and(|row| match row.state {
-        ActualState::Running { .. } | ActualState::Crashed => true,
-        ActualState::Unclaimed { .. } | ActualState::Claimed { .. } => false,
-    })
 }
