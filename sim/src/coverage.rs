@@ -139,6 +139,7 @@ pub const COMMANDS: &[&str] = &[
     "ClaimLock",
     "ReleaseLock",
     "ExpireLock",
+    "EvacuateLrp",
 ];
 
 /// Every refusal, by the name that [`refusal`] counts it under. But for `ActualLrpCannotBeRemoved`,
@@ -207,6 +208,7 @@ pub(crate) fn command(command: &Command) -> &'static str {
         Command::ClaimLock { .. } => "ClaimLock",
         Command::ReleaseLock { .. } => "ReleaseLock",
         Command::ExpireLock { .. } => "ExpireLock",
+        Command::EvacuateLrp { .. } => "EvacuateLrp",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -31,6 +31,9 @@ echo "serving on $PORT"
 echo "complaining" >&2
 exec busybox httpd -f -p "$PORT" -h /tmp/www
 "#;
+
+/// How the daemon of [`Registry::push_sshd`] is started; it serves at port 2222.
+pub const SSHD: [&str; 5] = ["/usr/sbin/sshd", "-D", "-e", "-f", "/app/sshd_config"];
 
 /// `docker-registry` on a host, which it ends with.
 #[derive(Debug)]
@@ -142,21 +145,44 @@ impl<'a> Registry<'a> {
     /// A tool is missing or fails; with what it says.
     pub fn push_program(&self, name: &str, program: &Path) {
         let made = Made::new(self.host);
-        let copy = |from: &Path, to: &Path| {
-            let to = made.root.join(to.strip_prefix("/").expect("an absolute path"));
-            fs::create_dir_all(to.parent().expect("it has one")).expect("the directory is ours");
-            fs::copy(from, to).expect("it is there");
-        };
-        copy(program, Path::new("/app/program"));
-        let linked = Command::new("ldd").arg(program).output().expect("ldd (Debian: libc-bin)");
-        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
-        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
-            copy(Path::new(library), Path::new(library));
-        }
+        made.put_program(program, Path::new("/app/program"));
         umoci(&["repack", "--image", &made.image, text(&made.bundle)]);
         let config = ["config", "--image", &made.image, "--config.user", "1234"];
         let rest = ["--config.entrypoint", "/app/program", "--config.exposedports", "8080/tcp"];
         umoci(&[&config[..], &rest].concat());
+        self.upload(&made, name, "oci");
+    }
+
+    /// An image with OpenSSH's daemon and a shell of `busybox-static`, for the user `vcap`: the
+    /// daemon has this key, and lets in who has the other. It is started with [`SSHD`].
+    ///
+    /// # Panics
+    ///
+    /// A tool is missing or fails; with what it says.
+    pub fn push_sshd(&self, name: &str, host_key: &Path, authorized: &Path) {
+        let made = Made::new(self.host);
+        let root = |path: &str| made.root.join(path);
+        for (path, mode) in [("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("app", 0o755)] {
+            fs::create_dir_all(root(path)).expect("the directory is ours");
+            fs::set_permissions(root(path), fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+        made.put_program(Path::new(SSHD[0]), Path::new(SSHD[0]));
+        fs::copy("/bin/busybox", root("bin/busybox")).expect("Debian: busybox-static");
+        for applet in ["sh", "cat", "id", "touch", "ls"] {
+            symlink("busybox", root("bin").join(applet)).expect("the directory is ours");
+        }
+        fs::write(root("etc/passwd"), "root:x:0:0::/:/bin/sh\nvcap:x:2000:2000::/app:/bin/sh\n")
+            .expect("the directory is ours");
+        fs::copy(authorized, root("app/authorized_keys")).expect("it is there");
+        // The daemon takes no key that others may read.
+        fs::copy(host_key, root("app/host_key")).expect("it is there");
+        fs::set_permissions(root("app/host_key"), fs::Permissions::from_mode(0o600))
+            .and_then(|()| chown(root("app/host_key"), Some(2000), Some(2000)))
+            .expect("it is ours");
+        let config = "Port 2222\nHostKey /app/host_key\nAuthorizedKeysFile /app/authorized_keys\n\
+                      StrictModes no\nUsePAM no\nPidFile none\n";
+        fs::write(root("app/sshd_config"), config).expect("the directory is ours");
+        umoci(&["repack", "--image", &made.image, text(&made.bundle)]);
         self.upload(&made, name, "oci");
     }
 
@@ -199,6 +225,21 @@ impl Made {
         umoci(&["new", "--image", &image]);
         umoci(&["unpack", "--image", &image, text(&bundle)]);
         Self { _dir: dir, image, root: bundle.join("rootfs"), bundle }
+    }
+
+    /// A program of this machine's, with the libraries that it is linked with.
+    fn put_program(&self, program: &Path, to: &Path) {
+        let copy = |from: &Path, to: &Path| {
+            let to = self.root.join(to.strip_prefix("/").expect("an absolute path"));
+            fs::create_dir_all(to.parent().expect("it has one")).expect("the directory is ours");
+            fs::copy(from, to).expect("it is there");
+        };
+        copy(program, to);
+        let linked = Command::new("ldd").arg(program).output().expect("ldd (Debian: libc-bin)");
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+            copy(Path::new(library), Path::new(library));
+        }
     }
 }
 

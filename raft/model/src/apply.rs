@@ -146,6 +146,9 @@ impl Change<'_> {
             }
             Command::ReleaseLock { key, owner } => self.release_lock(&key, &owner),
             Command::ExpireLock { key } => self.expire_lock(&key),
+            Command::EvacuateLrp { key, instance, runs } => {
+                self.evacuate_lrp(&key, &instance, runs)
+            }
         }
     }
 }

@@ -200,6 +200,13 @@ pub enum Command {
     ExpireLock {
         key: LockKey,
     },
+    /// A cell of Diego's is emptied, container by container: this one goes elsewhere.
+    EvacuateLrp {
+        key: ActualLrpKey,
+        instance: InstanceKey,
+        /// Whether its container runs, and is to go on until its replacement does.
+        runs: bool,
+    },
 }
 
 /// When, and in what order: the same on every node.

@@ -133,6 +133,7 @@ fn number(command: &Command) -> u8 {
         Command::ClaimLock { .. } => 35,
         Command::ReleaseLock { .. } => 36,
         Command::ExpireLock { .. } => 37,
+        Command::EvacuateLrp { .. } => 38,
     }
 }
 
@@ -244,6 +245,7 @@ fn commands() -> Vec<Command> {
         },
         Command::ReleaseLock { key: "key".into(), owner: "owner".to_owned() },
         Command::ExpireLock { key: "key".into() },
+        Command::EvacuateLrp { key: key(), instance: instance(), runs: true },
     ]
 }
 

@@ -32,7 +32,7 @@ struct Round {
     steps: Vec<Step>,
 }
 
-const KINDS: u8 = 52;
+const KINDS: u8 = 54;
 
 fn histories() -> impl Strategy<Value = Vec<Round>> {
     let step = (0..KINDS, 0..3_u8, 0..5_u8, 0..4_u8, 0..4_u8, prop::bool::weighted(0.8)).prop_map(
@@ -328,7 +328,7 @@ fn histories_get_every_command_accepted_and_refused() {
 }
 
 /// How many kinds of commands there are: as many as [`Step::decide`] can decide.
-const COMMANDS: usize = 38;
+const COMMANDS: usize = 39;
 
 fn name(command: &Command) -> String {
     format!("{command:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned()
@@ -460,6 +460,10 @@ impl Step {
             },
             49 => Command::ReleaseLock { key: lock_key(), owner },
             50 => Command::ExpireLock { key: lock_key() },
+            51 | 52 => {
+                let (key, instance) = self.placement(state);
+                Command::EvacuateLrp { key, instance, runs: self.what < 52 }
+            }
             _ => {
                 let (task_guid, cell_id) = self.placed_task(state, task_guid);
                 Command::RejectTaskOnCell { task_guid, cell_id, reason }

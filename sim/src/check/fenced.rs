@@ -21,6 +21,7 @@ pub(super) fn check(step: &Step) -> Verdict {
     let is_right = match &step.command {
         Command::StartLrp { key, instance, .. }
         | Command::CrashLrp { key, instance, .. }
+        | Command::EvacuateLrp { key, instance, .. }
         | Command::RemoveLrp { key, instance } => is_on_record(before, key, instance),
         Command::PlaceLrp { process_guid, index, .. } => {
             let mut rows = before.actual_lrps_of(process_guid);

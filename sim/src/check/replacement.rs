@@ -4,6 +4,7 @@
 //! end of an evacuation's time, and what must not run twice. Source: lifecycle.md section 4.2;
 //! Diego's promise to those who upgrade cells.
 
+use model::desired_lrp::UpdateStrategy;
 use model::{CellId, Command, Intake, ProcessGuid, RowKey, State};
 
 use super::Verdict;
@@ -41,6 +42,11 @@ fn may_end(command: &Command, before: &State, after: &State, guid: &ProcessGuid,
         | Command::RecreateLrp { process_guid, index } => process_guid == guid && *index == at,
         Command::CrashLrp { key, .. } | Command::RemoveLrp { key, .. } => {
             key.process_guid == *guid && key.index == at
+        }
+        Command::EvacuateLrp { key, runs, .. } => {
+            let strategy = before.desired_lrp(guid).map(|lrp| lrp.update_strategy);
+            let may_stop = !runs || strategy == Some(UpdateStrategy::Recreate);
+            key.process_guid == *guid && key.index == at && may_stop
         }
         // People again: what needs a flag ends with it.
         Command::SetFeatureFlag { enabled: false, .. } => {

@@ -1,13 +1,14 @@
 //! Diego's own API, as its clients speak it: bytes over mutual TLS, against what `golden/bbs.txt`
 //! says, and streams of events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tests::cluster::Cluster;
 use tests::eventually;
 
@@ -33,11 +34,11 @@ impl Client<'_> {
     }
 
     /// The status and the body of an answer.
-    fn ask(&self, request: &Request, body: &[u8]) -> (u16, Vec<u8>) {
+    fn ask(&self, request: &Request, node: u16, body: &[u8]) -> (u16, Vec<u8>) {
         let (sent, heard) = (self.file("request"), self.file("answer"));
         fs::write(&sent, body).expect("the directory is ours");
         fs::write(&heard, []).expect("the directory is ours");
-        let url = format!("https://127.0.0.1:{}{}", PORT + request.node - 1, request.path);
+        let url = format!("https://127.0.0.1:{}{}", PORT + node - 1, request.path);
         let mut curl = self.curl();
         curl.args(["--request", &request.method, "--write-out", "%{http_code}", &url]);
         curl.arg("--output").arg(&heard);
@@ -46,6 +47,32 @@ impl Client<'_> {
         assert!(status.success(), "{url}: {}", String::from_utf8_lossy(&stderr));
         let code = String::from_utf8_lossy(&stdout).parse().expect("a status");
         (code, fs::read(&heard).expect("curl wrote it"))
+    }
+
+    /// The code and the message of a gRPC call, and what it answered.
+    fn call(&self, call: &Call, body: &[u8]) -> (u16, String, Vec<u8>) {
+        let [sent, heard, head] = ["request", "answer", "head"].map(|name| self.file(name));
+        fs::write(&sent, grpc_frame(body)).expect("the directory is ours");
+        fs::write(&heard, []).expect("the directory is ours");
+        let url = format!("https://127.0.0.1:{}/models.Locket/{}", PORT + call.node - 1, call.name);
+        let mut curl = self.curl();
+        curl.args(["--http2", "--header", "content-type: application/grpc"]);
+        curl.args(["--header", "te: trailers", "--header", "uuid: any"]);
+        curl.arg("--dump-header").arg(&head).arg("--output").arg(&heard);
+        curl.arg("--data-binary").arg(format!("@{}", sent.display())).arg(&url);
+        let Output { status, stderr, .. } = curl.output().expect("nsenter starts");
+        assert!(status.success(), "{url}: {}", String::from_utf8_lossy(&stderr));
+        // The trailers are there as well.
+        let head = fs::read_to_string(&head).expect("curl wrote it");
+        let said = |name: &str| {
+            let mut values = head.lines().filter_map(|line| line.strip_prefix(name));
+            values.next().map(|value| value.trim().to_owned())
+        };
+        let code = said("grpc-status:").unwrap_or_else(|| panic!("{url}: {head}"));
+        let message = said("grpc-message:").unwrap_or_default();
+        let answer = fs::read(&heard).expect("curl wrote it");
+        let answer = answer.get(5..).unwrap_or_default().to_vec();
+        (code.parse().expect("a number"), message, answer)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -70,6 +97,12 @@ impl Client<'_> {
         });
         subscriber
     }
+}
+
+/// A message as gRPC has it: not compressed, its length, itself.
+fn grpc_frame(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("a short message");
+    [&[0], &length.to_be_bytes()[..], message].concat()
 }
 
 /// A stream that a client reads.
@@ -142,7 +175,36 @@ struct Step {
 #[derive(Debug)]
 enum What {
     Ask(Request),
+    Call(Call),
     Event { stream: String, name: String },
+    Signal { node: u16, signal: Signal },
+    Lead { node: u16 },
+}
+
+/// A call of Locket's.
+#[derive(Debug)]
+struct Call {
+    /// Whether it is asked again until the answer fits.
+    until: bool,
+    /// From 1.
+    node: u16,
+    name: String,
+    /// gRPC's, and what is said with it.
+    code: u16,
+    message: String,
+}
+
+impl Call {
+    fn read(words: &[&str], until: bool) -> Self {
+        let word = |at: usize| words.get(at).copied().unwrap_or_default();
+        Self {
+            until,
+            node: word(1).parse().expect("a node's number"),
+            name: word(2).to_owned(),
+            code: words.get(3).map_or(0, |code| code.parse().expect("a code")),
+            message: word(4).to_owned(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -150,10 +212,38 @@ struct Request {
     /// Whether it is asked again until the answer fits.
     until: bool,
     method: String,
-    /// From 1.
-    node: u16,
+    node: Asked,
     path: String,
     status: u16,
+}
+
+/// Which node is asked.
+#[derive(Debug)]
+enum Asked {
+    /// From 1.
+    Number(u16),
+    /// The cell of that name, in the bytes that have it.
+    Cell(String),
+}
+
+impl Asked {
+    fn read(word: &str) -> Self {
+        match word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
+            Some(name) => Self::Cell(name.to_owned()),
+            None => Self::Number(word.parse().expect("a node's number")),
+        }
+    }
+
+    fn number(&self, names: &Names) -> u16 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Cell(name) => {
+                let cell = names.get(name).unwrap_or_else(|| panic!("{name} has no bytes"));
+                let number = cell.strip_prefix(b"node-").and_then(|it| str::from_utf8(it).ok());
+                number.and_then(|it| it.parse().ok()).unwrap_or_else(|| panic!("{cell:?}"))
+            }
+        }
+    }
 }
 
 /// A part of a message.
@@ -189,16 +279,29 @@ fn steps(text: &str) -> Vec<Step> {
                 let (stream, name) = ((*stream).to_owned(), (*name).to_owned());
                 steps.push(step(number, What::Event { stream, name }));
             }
+            [word @ ("FREEZE" | "THAW"), node] => {
+                let signal = if *word == "FREEZE" { Signal::SIGSTOP } else { Signal::SIGCONT };
+                let node = node.parse().expect("a node's number");
+                steps.push(step(number, What::Signal { node, signal }));
+            }
+            ["LEAD", node] => {
+                let node = node.parse().expect("a node's number");
+                steps.push(step(number, What::Lead { node }));
+            }
             words => {
                 let until = words[0] == "UNTIL";
                 let words = if until { &words[1..] } else { words };
+                if words[0] == "GRPC" {
+                    steps.push(step(number, What::Call(Call::read(words, until))));
+                    continue;
+                }
                 let status = words.get(3).map_or(200, |status| status.parse().expect("a status"));
                 steps.push(step(
                     number,
                     What::Ask(Request {
                         until,
                         method: words[0].to_owned(),
-                        node: words[1].parse().expect("a node's number"),
+                        node: Asked::read(words[1]),
                         path: words[2].to_owned(),
                         status,
                     }),
@@ -272,60 +375,135 @@ fn shown(bytes: &[u8]) -> String {
     format!("{hex}\n{}", String::from_utf8_lossy(bytes))
 }
 
-#[test]
-fn clients_of_diegos_are_answered_byte_by_byte() {
-    let cluster = Cluster::start();
-    let client = Client { cluster: &cluster };
-    let mut streams = BTreeMap::from([
-        ("instances", client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1")),
-        ("groups", client.subscribe("groups", "GET", "/v1/events.r1")),
-        ("tasks", client.subscribe("tasks", "POST", "/v1/events/tasks.r1")),
-    ]);
-    let mut names = Names::new();
-    let mut paths = std::collections::BTreeSet::new();
-    for Step { line, what, sent, heard } in steps(include_str!("../../golden/bbs.txt")) {
-        match what {
-            What::Ask(request) => {
-                paths.insert(request.path.clone());
-                let body = written(&sent, &names);
-                let ask = || {
-                    let (status, answer) = client.ask(&request, &body);
-                    let told =
-                        || format!("line {line}: {}: {status}\n{}", request.path, shown(&answer));
-                    if status != request.status {
-                        return Err(told());
-                    }
-                    if status != 200 {
-                        return Ok(Names::new());
-                    }
-                    fits(&heard, &answer, &names).ok_or_else(told)
-                };
-                let named = if request.until {
-                    eventually("the answer fits", PATIENCE, ask)
-                } else {
-                    ask().unwrap_or_else(|told| panic!("{told}"))
-                };
-                names.extend(named);
-            }
-            What::Event { stream, name } => {
-                let stream = streams.get_mut(stream.as_str()).expect("a stream");
-                let (at, named) = eventually(&format!("line {line}: {name}"), PATIENCE, || {
-                    let events = stream.events();
-                    let mut next = events.iter().enumerate().skip(stream.read);
-                    let found = next.find_map(|(at, (of, message))| {
-                        Some((at, fits(&heard, message, &names)?)).filter(|_| *of == name)
-                    });
-                    found.ok_or_else(|| {
-                        let unread = events.iter().skip(stream.read);
-                        unread.map(|(of, message)| format!("{of}\n{}\n", shown(message))).collect()
-                    })
-                });
-                stream.read = at + 1;
-                names.extend(named);
+/// A contract that is followed: what was named so far, and which routes were asked.
+struct Contract<'a> {
+    client: Client<'a>,
+    streams: BTreeMap<&'static str, Subscriber>,
+    names: Names,
+    paths: BTreeSet<String>,
+}
+
+impl<'a> Contract<'a> {
+    fn with(cluster: &'a Cluster) -> Self {
+        let client = Client { cluster };
+        let streams = BTreeMap::from([
+            ("instances", client.subscribe("instances", "POST", "/v1/events/lrp_instances.r1")),
+            ("groups", client.subscribe("groups", "GET", "/v1/events.r1")),
+            ("tasks", client.subscribe("tasks", "POST", "/v1/events/tasks.r1")),
+        ]);
+        Self { client, streams, names: Names::new(), paths: BTreeSet::new() }
+    }
+
+    fn follow(&mut self, text: &str) {
+        for Step { line, what, sent, heard } in steps(text) {
+            match what {
+                What::Ask(request) => self.ask(line, &request, &sent, &heard),
+                What::Call(call) => self.call(line, &call, &sent, &heard),
+                What::Event { stream, name } => self.hear(line, &stream, &name, &heard),
+                What::Signal { node, signal } => {
+                    self.client.cluster.signal_node(&format!("node-{node}"), signal);
+                }
+                What::Lead { node } => lead_from(self.client.cluster, &format!("node-{node}")),
             }
         }
     }
-    assert!(paths.len() > 40, "the contract has {} routes", paths.len());
+
+    fn ask(&mut self, line: usize, request: &Request, sent: &[Part], heard: &[Part]) {
+        let (node, body) = (request.node.number(&self.names), written(sent, &self.names));
+        let ask = || {
+            let (status, answer) = self.client.ask(request, node, &body);
+            let told = || format!("line {line}: {}: {status}\n{}", request.path, shown(&answer));
+            if status != request.status {
+                return Err(told());
+            }
+            if status != 200 {
+                return Ok(Names::new());
+            }
+            fits(heard, &answer, &self.names).ok_or_else(told)
+        };
+        let named = if request.until {
+            eventually("the answer fits", PATIENCE, ask)
+        } else {
+            ask().unwrap_or_else(|told| panic!("{told}"))
+        };
+        self.names.extend(named);
+        self.paths.insert(request.path.clone());
+    }
+
+    fn call(&mut self, line: usize, call: &Call, sent: &[Part], heard: &[Part]) {
+        let body = written(sent, &self.names);
+        let ask = || {
+            let (code, message, answer) = self.client.call(call, &body);
+            let told =
+                || format!("line {line}: {}: {code} {message:?}\n{}", call.name, shown(&answer));
+            if (code, &message) != (call.code, &call.message) {
+                return Err(told());
+            }
+            fits(heard, &answer, &self.names).ok_or_else(told)
+        };
+        let named = if call.until {
+            eventually("the answer fits", PATIENCE, ask)
+        } else {
+            ask().unwrap_or_else(|told| panic!("{told}"))
+        };
+        self.names.extend(named);
+    }
+
+    fn hear(&mut self, line: usize, stream: &str, name: &str, heard: &[Part]) {
+        let stream = self.streams.get_mut(stream).expect("a stream");
+        let (at, named) = eventually(&format!("line {line}: {name}"), PATIENCE, || {
+            let events = stream.events();
+            let mut next = events.iter().enumerate().skip(stream.read);
+            let found = next.find_map(|(at, (of, message))| {
+                Some((at, fits(heard, message, &self.names)?)).filter(|_| *of == name)
+            });
+            found.ok_or_else(|| {
+                let unread = events.iter().skip(stream.read);
+                unread.map(|(of, message)| format!("{of}\n{}\n", shown(message))).collect()
+            })
+        });
+        stream.read = at + 1;
+        self.names.extend(named);
+    }
+}
+
+#[test]
+fn clients_of_diegos_are_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    let mut contract = Contract::with(&cluster);
+    contract.follow(include_str!("../../golden/bbs.txt"));
+    let routes = contract.paths.len();
+    assert!(routes > 40, "the contract has {routes} routes");
+}
+
+/// Of all who ask whether a task may start, a cell of Diego's and the node whose cell it is, one is
+/// told so.
+#[test]
+fn a_task_starts_for_who_asks_first() {
+    let cluster = Cluster::start();
+    Contract::with(&cluster).follow(include_str!("../../golden/bbs_task_start.txt"));
+}
+
+#[test]
+fn a_cell_that_is_not_heard_is_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    Contract::with(&cluster).follow(include_str!("../../golden/bbs_suspect.txt"));
+}
+
+#[test]
+fn locket_is_answered_byte_by_byte() {
+    let cluster = Cluster::start();
+    Contract::with(&cluster).follow(include_str!("../../golden/locket.txt"));
+}
+
+fn lead_from(cluster: &Cluster, name: &str) {
+    if cluster.leader() != name {
+        let _ = cluster.done(&["cluster", "transfer-leadership", name]);
+    }
+    eventually("it leads", PATIENCE, || match cluster.leader() {
+        leader if leader == name => Ok(()),
+        leader => Err(leader),
+    });
 }
 
 /// A client without a certificate, one whose certificate another authority has signed, one that

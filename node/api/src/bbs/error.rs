@@ -21,6 +21,19 @@ impl Malformed {
     pub fn within(self, part: &str) -> Self {
         Self(format!("Invalid field: {part}, {}", self.0))
     }
+
+    /// Both parts of a request, or what is wrong with them: all of it, in their order.
+    ///
+    /// # Errors
+    ///
+    /// One of them is malformed, or both are.
+    pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(one), Err(other)) => Err(Self(format!("{one}, {other}"))),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        }
+    }
 }
 
 impl From<Malformed> for Error {

@@ -26,7 +26,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
-use model::Command;
+use model::{Command, Refusal};
 use prost::Message;
 
 use crate::limits::DIEGO_REQUEST_BYTES_MAX;
@@ -79,11 +79,20 @@ impl BbsFace {
             .route("/v1/actual_lrps/remove", on(actual_lrps::remove))
             .route("/v1/actual_lrps/retire", on(actual_lrps::retire))
             .route("/v1/actual_lrps/remove_evacuating", on(evacuation::remove))
-            .route("/v1/actual_lrps/evacuate_claimed", on(evacuation::claimed))
+            .route(
+                "/v1/actual_lrps/evacuate_claimed",
+                or(evacuation::claimed, evacuation::failed_and_kept),
+            )
             .route("/v1/actual_lrps/evacuate_crashed", on(evacuation::crashed))
             .route("/v1/actual_lrps/evacuate_stopped", on(evacuation::stopped))
-            .route("/v1/actual_lrps/evacuate_running.r1", on(evacuation::running))
-            .route("/v1/actual_lrps/evacuate_running", on(evacuation::running))
+            .route(
+                "/v1/actual_lrps/evacuate_running.r1",
+                or(evacuation::running, evacuation::failed_and_kept),
+            )
+            .route(
+                "/v1/actual_lrps/evacuate_running",
+                or(evacuation::running, evacuation::failed_and_kept),
+            )
             .route("/v1/desired_lrp_scheduling_infos/list", on(desired_lrps::scheduling_infos))
             .route(
                 "/v1/desired_lrp_scheduling_infos/get_by_process_guid",
@@ -124,10 +133,16 @@ impl BbsFace {
 impl Call {
     /// Has a command agreed. Whether it changed anything.
     async fn change(&self, command: Command) -> Result<bool, bbs::Error> {
-        self.face.agent.propose(command).await.map_err(|error| match error {
-            RequestError::Refused(refusal) => refusal.into(),
-            RequestError::NotAgreed(error) => error::unavailable(&error.to_string()),
-        })
+        Ok(self.decide(command).await??)
+    }
+
+    /// As [`Self::change`], for those to whom a refusal is an answer.
+    async fn decide(&self, command: Command) -> Result<Result<bool, Refusal>, bbs::Error> {
+        match self.face.agent.propose(command).await {
+            Ok(changed) => Ok(Ok(changed)),
+            Err(RequestError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(RequestError::NotAgreed(error)) => Err(error::unavailable(&error.to_string())),
+        }
     }
 
     /// The state after every change that anybody was told of.
@@ -208,6 +223,20 @@ where
     Handler: Fn(Call, Request) -> Answering + Clone + Send + Sync + 'static,
     Answering: Future<Output = Result<Response, bbs::Error>> + Send,
 {
+    or(handler, Response::failed)
+}
+
+/// As [`on`], where what went wrong has an answer of its own.
+fn or<Request, Response, Handler, Answering>(
+    handler: Handler,
+    failed: fn(bbs::Error) -> Response,
+) -> MethodRouter<BbsFace>
+where
+    Request: Message + Default,
+    Response: Message + 'static,
+    Handler: Fn(Call, Request) -> Answering + Clone + Send + Sync + 'static,
+    Answering: Future<Output = Result<Response, bbs::Error>> + Send,
+{
     post(
         async move |State(face): State<BbsFace>,
                     headers: HeaderMap,
@@ -219,7 +248,7 @@ where
                 }
                 Err(error) => Err(error),
             };
-            let answer = answer.unwrap_or_else(Response::failed);
+            let answer = answer.unwrap_or_else(failed);
             ([(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response()
         },
     )

@@ -1,21 +1,22 @@
 //! Evacuation: a cell is given nothing new, and what is there goes elsewhere.
 //!
 //! One command does at once what Diego's rep asks for container by container (lifecycle.md section
-//! 4.2): what runs becomes an EVACUATING copy beside a new row that waits for a cell, and the start
-//! of the replacement removes the copy. Tasks run on.
+//! 4.2), and another does it for one of them: what runs becomes an EVACUATING copy beside a new row
+//! that waits for a cell, and the start of the replacement removes the copy. Tasks run on.
 
 use std::sync::Arc;
 
 use super::Change;
 use super::instance::describe;
-use crate::actual_lrp::{ActualLrp, ActualState, Presence};
+use crate::actual_lrp::{ActualLrp, ActualLrpKey, ActualState, InstanceKey, Presence};
 use crate::cell::{Cell, Intake};
-use crate::desired_lrp::{ModificationTag, UpdateStrategy};
+use crate::desired_lrp::{DesiredLrp, ModificationTag, UpdateStrategy};
 use crate::event::Event;
 use crate::id::{ActualLrpId, CellId, ProcessGuid};
 use crate::mutant;
 use crate::refusal::Refusal;
 use crate::time::Millis;
+use crate::validate;
 
 impl Change<'_> {
     /// Asked again, it only moves the end.
@@ -63,6 +64,35 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// One instance, whatever its cell is given: what runs is copied as by [`Self::evacuate_cell`],
+    /// or ends where it must not run twice and all others run. A copy stays until its replacement
+    /// runs, and of a suspect nobody knows; both change nothing.
+    pub(super) fn evacuate_lrp(
+        &mut self,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+        runs: bool,
+    ) -> Result<(), Refusal> {
+        validate::placement(key, instance)?;
+        let row = self.placed(key, instance)?;
+        match row.presence {
+            Presence::Evacuating | Presence::Suspect => Ok(()),
+            Presence::Ordinary if runs && row.is_running() => {
+                let desired = self.desired(&key.process_guid)?;
+                match desired.update_strategy {
+                    UpdateStrategy::Rolling => self.copy_and_unclaim(&row),
+                    UpdateStrategy::Recreate => self.recreate(&row, &desired)?,
+                }
+                Ok(())
+            }
+            // Routers do not know it yet, or it does not run.
+            Presence::Ordinary => {
+                self.unclaim(&row);
+                Ok(())
+            }
+        }
+    }
+
     /// RECREATE (lifecycle.md section 4.2): refused while fewer run than are desired.
     pub(super) fn recreate_lrp(
         &mut self,
@@ -73,19 +103,20 @@ impl Change<'_> {
         let desired = self.desired(&process_guid)?;
         let on = row.instance().and_then(|on| self.state.cell(&on.cell_id));
         let is_evacuated = on.is_some_and(|cell| cell.intake != Intake::Open);
-        let running = self
-            .state
-            .actual_lrps_of(&process_guid)
-            .filter(|row| row.presence == Presence::Ordinary && row.is_running())
-            .count();
         if !row.is_running() || !is_evacuated {
             let state = describe(&row);
             return Err(Refusal::ActualLrpCannotBeUnclaimed { process_guid, index, state });
         }
-        if running < self.state.wanted(&desired).len() {
+        self.recreate(&row, &desired)
+    }
+
+    fn recreate(&mut self, row: &Arc<ActualLrp>, desired: &DesiredLrp) -> Result<(), Refusal> {
+        let rows = self.state.actual_lrps_of(&desired.process_guid);
+        let runs = |row: &&Arc<ActualLrp>| row.presence == Presence::Ordinary && row.is_running();
+        if rows.filter(runs).count() < self.state.wanted(desired).len() {
             return Err(Refusal::NotDue);
         }
-        self.unclaim(&row);
+        self.unclaim(row);
         Ok(())
     }
 

@@ -109,17 +109,23 @@ impl Change<'_> {
         instance: &InstanceKey,
     ) -> Result<(), Refusal> {
         validate::placement(key, instance)?;
-        let id = self
-            .state
-            .actual_lrps_of(&key.process_guid)
-            .find(|lrp| lrp.key.index == key.index && lrp.instance() == Some(instance))
-            .map(|lrp| lrp.id())
-            .ok_or_else(|| Refusal::ActualLrpNotFound {
-                process_guid: key.process_guid.clone(),
-                index: key.index,
-            })?;
+        let id = self.placed(key, instance)?.id();
         self.remove_row(&id);
         Ok(())
+    }
+
+    /// The row of a placement, whatever its presence.
+    pub(super) fn placed(
+        &self,
+        key: &ActualLrpKey,
+        instance: &InstanceKey,
+    ) -> Result<Arc<ActualLrp>, Refusal> {
+        let mut rows = self.state.actual_lrps_of(&key.process_guid);
+        let row = rows.find(|lrp| lrp.key.index == key.index && lrp.instance() == Some(instance));
+        row.cloned().ok_or_else(|| Refusal::ActualLrpNotFound {
+            process_guid: key.process_guid.clone(),
+            index: key.index,
+        })
     }
 
     pub(super) fn retire_lrp(

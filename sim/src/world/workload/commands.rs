@@ -332,11 +332,12 @@ fn instance(rng: &mut Rng, state: &State, process_guid: ProcessGuid) -> Command 
     // to wait for its restart.
     let again = if row.is_running() { 300_000 } else { 700_000 };
     let crashes = row.crash_count > 0 && rng.chance(PerMillion(again));
-    match rng.below(8) {
+    match rng.below(9) {
         _ if crashes => Command::CrashLrp { key, instance, reason: "exit status 2".into() },
         0 => Command::CrashLrp { key, instance, reason: "exit status 1".into() },
         1 => Command::RemoveLrp { key, instance },
         2 => Command::RetireLrp { process_guid, index },
+        3 => Command::EvacuateLrp { key, instance, runs: rng.below(3) > 0 },
         _ => Command::StartLrp {
             key,
             instance,

@@ -6,8 +6,8 @@ use api::bbs::error::{Malformed, not_found};
 use api::bbs::messages as bbs;
 use api::bbs::{actual_lrp, groups as grouped};
 use model::{
-    ActualLrp, ActualLrpId, ActualLrpKey, ActualState, CellId, Command, InstanceKey, NetInfo,
-    PortMapping, Presence, ProcessGuid, Refusal, State,
+    ActualLrp, ActualLrpId, ActualLrpKey, CellId, Command, InstanceKey, NetInfo, PortMapping,
+    Presence, ProcessGuid, Refusal, State,
 };
 
 use super::Call;
@@ -70,8 +70,7 @@ pub(super) async fn group(
     call: Call,
     request: bbs::ActualLrpGroupByProcessGuidAndIndexRequest,
 ) -> Result<bbs::ActualLrpGroupResponse, bbs::Error> {
-    let guid = process_guid(request.process_guid)?;
-    let index = index(request.index)?;
+    let (guid, index) = Malformed::both(process_guid(request.process_guid), index(request.index))?;
     let state = call.read().await?;
     let lrps = state.actual_lrps_of(&guid).filter(|lrp| lrp.key.index == index);
     let group = grouped(lrps.map(|lrp| as_message(&state, lrp))).pop();
@@ -81,9 +80,12 @@ pub(super) async fn group(
 
 /// The leader places, so a claim repeats what is on record, or is refused.
 pub(super) async fn claim(call: Call, request: bbs::ClaimActualLrpRequest) -> Changed {
-    let process_guid = process_guid(request.process_guid)?;
-    let index = index(request.index)?;
-    let instance = instance(request.actual_lrp_instance_key)?;
+    let (process_guid, instance) = Malformed::both(
+        process_guid(request.process_guid),
+        instance(request.actual_lrp_instance_key),
+    )?;
+    // Diego does not look at it, and finds no row.
+    let index = index(request.index).map_err(|_| not_found())?;
     let state = call.read().await?;
     let row = |presence| {
         let id = ActualLrpId { process_guid: process_guid.clone(), index, presence };
@@ -103,28 +105,26 @@ pub(super) async fn claim(call: Call, request: bbs::ClaimActualLrpRequest) -> Ch
 
 /// Its internal routes and metric tags are the desired LRP's; what a cell says of them is not kept.
 pub(super) async fn start(call: Call, request: bbs::StartActualLrpRequest) -> Changed {
-    let key = key(request.actual_lrp_key)?;
-    let instance = instance(request.actual_lrp_instance_key)?;
-    let net_info = net_info(request.actual_lrp_net_info)?;
+    let ((key, instance), net_info) = Malformed::both(
+        placement(request.actual_lrp_key, request.actual_lrp_instance_key),
+        net_info(request.actual_lrp_net_info),
+    )?;
     let routable = request.routable.unwrap_or(true);
     call.change(Command::StartLrp { key, instance, net_info, routable }).await?;
     Ok(CHANGED)
 }
 
 pub(super) async fn crash(call: Call, request: bbs::CrashActualLrpRequest) -> Changed {
-    let key = key(request.actual_lrp_key)?;
-    let instance = instance(request.actual_lrp_instance_key)?;
+    let (key, instance) = placement(request.actual_lrp_key, request.actual_lrp_instance_key)?;
     call.change(Command::CrashLrp { key, instance, reason: request.error_message }).await?;
     Ok(CHANGED)
 }
 
 /// A row that is not there has not failed.
 pub(super) async fn fail(call: Call, request: bbs::FailActualLrpRequest) -> Changed {
-    let ActualLrpKey { process_guid, index, .. } = key(request.actual_lrp_key)?;
-    let placement_error = request.error_message;
-    if placement_error.is_empty() {
-        return Err(Malformed::field("error_message").into());
-    }
+    let (key, placement_error) =
+        Malformed::both(key(request.actual_lrp_key), reason(request.error_message))?;
+    let ActualLrpKey { process_guid, index, .. } = key;
     let id = ActualLrpId::ordinary(process_guid.clone(), index);
     if call.read().await?.actual_lrp(&id).is_none() {
         return Ok(CHANGED);
@@ -135,13 +135,14 @@ pub(super) async fn fail(call: Call, request: bbs::FailActualLrpRequest) -> Chan
 
 /// Only the ordinary row; where the placement is named, only that one.
 pub(super) async fn remove(call: Call, request: bbs::RemoveActualLrpRequest) -> Changed {
-    let process_guid = process_guid(request.process_guid)?;
-    let index = index(request.index)?;
+    let (process_guid, index) =
+        Malformed::both(process_guid(request.process_guid), index(request.index))?;
     let Some(instance_key) = request.actual_lrp_instance_key else {
         call.change(Command::RetireLrp { process_guid, index }).await?;
         return Ok(CHANGED);
     };
-    let instance = instance(Some(instance_key))?;
+    // An empty one is no row's.
+    let instance = instance(Some(instance_key)).map_err(|_| not_found())?;
     let state = call.read().await?;
     let id = ActualLrpId::ordinary(process_guid, index);
     let row = state.actual_lrp(&id).filter(|row| row.instance() == Some(&instance));
@@ -190,7 +191,7 @@ fn select<'a>(
 }
 
 pub(super) fn process_guid(guid: String) -> Result<ProcessGuid, Malformed> {
-    if guid.is_empty() { Err(Malformed::field("process_guid")) } else { Ok(guid.into()) }
+    text("process_guid", guid).map(ProcessGuid::from)
 }
 
 fn index(index: i32) -> Result<u32, Malformed> {
@@ -198,35 +199,39 @@ fn index(index: i32) -> Result<u32, Malformed> {
 }
 
 pub(super) fn key(key: Option<bbs::ActualLrpKey>) -> Result<ActualLrpKey, Malformed> {
-    let within = |error: Malformed| error.within("actual_lrp_key");
     let key = key.ok_or_else(|| Malformed::field("actual_lrp_key"))?;
-    if key.domain.is_empty() {
-        return Err(within(Malformed::field("domain")));
-    }
-    Ok(ActualLrpKey {
-        process_guid: process_guid(key.process_guid).map_err(within)?,
-        index: index(key.index).map_err(within)?,
-        domain: key.domain.into(),
-    })
+    let named = Malformed::both(process_guid(key.process_guid), index(key.index));
+    let ((process_guid, index), domain) = Malformed::both(named, text("domain", key.domain))?;
+    Ok(ActualLrpKey { process_guid, index, domain: domain.into() })
 }
 
-pub(super) fn instance(key: Option<bbs::ActualLrpInstanceKey>) -> Result<InstanceKey, Malformed> {
-    const PART: &str = "actual_lrp_instance_key";
-    let key = key.ok_or_else(|| Malformed::field(PART))?;
-    for (name, text) in [("cell_id", &key.cell_id), ("instance_guid", &key.instance_guid)] {
-        if text.is_empty() {
-            return Err(Malformed::field(name).within(PART));
-        }
-    }
-    let (instance_guid, cell_id) = (key.instance_guid.into(), key.cell_id.into());
-    Ok(InstanceKey { instance_guid, cell_id })
+fn instance(key: Option<bbs::ActualLrpInstanceKey>) -> Result<InstanceKey, Malformed> {
+    let key = key.ok_or_else(|| Malformed::field("actual_lrp_instance_key"))?;
+    let (cell_id, instance_guid) =
+        Malformed::both(text("cell_id", key.cell_id), text("instance_guid", key.instance_guid))?;
+    Ok(InstanceKey { instance_guid: instance_guid.into(), cell_id: cell_id.into() })
+}
+
+/// Which instance a cell speaks of.
+pub(super) fn placement(
+    of: Option<bbs::ActualLrpKey>,
+    on: Option<bbs::ActualLrpInstanceKey>,
+) -> Result<(ActualLrpKey, InstanceKey), Malformed> {
+    Malformed::both(key(of), instance(on))
+}
+
+pub(super) fn reason(message: String) -> Result<String, Malformed> {
+    text("error_message", message)
+}
+
+fn text(field: &str, text: String) -> Result<String, Malformed> {
+    if text.is_empty() { Err(Malformed::field(field)) } else { Ok(text) }
 }
 
 /// Gavel's instances have addresses of version 4.
 pub(super) fn net_info(info: Option<bbs::ActualLrpNetInfo>) -> Result<NetInfo, Malformed> {
-    const PART: &str = "actual_lrp_net_info";
-    let info = info.ok_or_else(|| Malformed::field(PART))?;
-    let field = |name: &str| Malformed::field(name).within(PART);
+    let info = info.ok_or_else(|| Malformed::field("actual_lrp_net_info"))?;
+    let field = Malformed::field;
     let address: Ipv4Addr = info.address.parse().map_err(|_| field("address"))?;
     let instance_address = match info.instance_address.as_str() {
         "" => address,
@@ -251,14 +256,4 @@ pub(super) fn row_of<'a>(
     let mut rows = state.actual_lrps_of(&key.process_guid);
     let row = rows.find(|row| row.key.index == key.index && row.instance() == Some(instance));
     row.map(|row| &**row)
-}
-
-/// Whether what replaces a placement has got so far that the placement may end (lifecycle.md
-/// section 4.2).
-pub(super) fn is_replaced(state: &State, key: &ActualLrpKey) -> bool {
-    let id = ActualLrpId::ordinary(key.process_guid.clone(), key.index);
-    state.actual_lrp(&id).is_some_and(|row| match row.state {
-        ActualState::Running { .. } | ActualState::Crashed => true,
-        ActualState::Unclaimed { .. } | ActualState::Claimed { .. } => false,
-    })
 }

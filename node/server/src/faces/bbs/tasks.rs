@@ -74,8 +74,7 @@ pub(super) async fn start(
     call: Call,
     request: bbs::StartTaskRequest,
 ) -> Result<bbs::StartTaskResponse, bbs::Error> {
-    let task_guid = legal(request.task_guid)?;
-    let cell_id = cell(request.cell_id)?;
+    let (task_guid, cell_id) = Malformed::both(legal(request.task_guid), cell(request.cell_id))?;
     let should_start = call.change(Command::StartTask { task_guid, cell_id }).await?;
     Ok(bbs::StartTaskResponse { error: None, should_start })
 }
@@ -86,7 +85,8 @@ pub(super) async fn cancel(call: Call, request: bbs::TaskGuidRequest) -> Changed
 }
 
 pub(super) async fn fail(call: Call, request: bbs::FailTaskRequest) -> Changed {
-    let (task_guid, reason) = (legal(request.task_guid)?, request.failure_reason);
+    let (task_guid, reason) =
+        Malformed::both(legal(request.task_guid), reason(request.failure_reason))?;
     call.change(Command::FailTask { task_guid, reason }).await?;
     Ok(CHANGED)
 }
@@ -94,7 +94,8 @@ pub(super) async fn fail(call: Call, request: bbs::FailTaskRequest) -> Changed {
 /// Diego's cells do not say which they are: it is the one on record, and another's answer is
 /// refused if that changes meanwhile.
 pub(super) async fn reject(call: Call, request: bbs::RejectTaskRequest) -> Changed {
-    let (task_guid, reason) = (legal(request.task_guid)?, request.rejection_reason);
+    let (task_guid, reason) =
+        Malformed::both(legal(request.task_guid), reason(request.rejection_reason))?;
     let found = find(&call, &task_guid).await?;
     let command = match found.cell() {
         Some(cell_id) => Command::RejectTaskOnCell { task_guid, cell_id: cell_id.clone(), reason },
@@ -105,8 +106,7 @@ pub(super) async fn reject(call: Call, request: bbs::RejectTaskRequest) -> Chang
 }
 
 pub(super) async fn complete(call: Call, request: bbs::CompleteTaskRequest) -> Changed {
-    let task_guid = legal(request.task_guid)?;
-    let cell_id = cell(request.cell_id)?;
+    let (task_guid, cell_id) = Malformed::both(legal(request.task_guid), cell(request.cell_id))?;
     let bbs::CompleteTaskRequest { failed, failure_reason, result, .. } = request;
     call.change(Command::CompleteTask { task_guid, cell_id, failed, failure_reason, result })
         .await?;
@@ -138,6 +138,11 @@ fn legal(guid: String) -> Result<TaskGuid, Malformed> {
         return Err(Malformed::field("task_guid"));
     }
     Ok(guid.into())
+}
+
+/// Diego calls a rejection's reason so as well.
+fn reason(reason: String) -> Result<String, Malformed> {
+    if reason.is_empty() { Err(Malformed::field("failure_reason")) } else { Ok(reason) }
 }
 
 fn cell(cell_id: String) -> Result<CellId, Malformed> {

@@ -257,6 +257,80 @@ fn what_must_not_run_twice_waits_until_all_others_run() {
     );
 }
 
+fn evacuate_one(instance: &InstanceKey, runs: bool) -> Command {
+    let key = ActualLrpKey { process_guid: "app".into(), index: 0, domain: "cf-apps".into() };
+    Command::EvacuateLrp { key, instance: instance.clone(), runs }
+}
+
+#[test]
+fn one_that_runs_is_copied_and_its_cell_goes_on() {
+    let (mut cluster, old) = running();
+    cluster.check(
+        evacuate_one(&old, true),
+        expect![[r#"
+        changed app/0 ORDINARY RUNNING on cell-1 -> app/0 EVACUATING RUNNING on cell-1
+        created app/0 ORDINARY UNCLAIMED"#]],
+    );
+    cluster.check(evacuate_one(&old, true), expect![[""]]);
+    let new = cluster.place(0, "cell-1");
+    cluster.check(
+        start(0, &new),
+        expect![[r#"
+        changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY RUNNING on cell-1
+        removed app/0 EVACUATING RUNNING on cell-1"#]],
+    );
+    cluster.check(
+        evacuate_one(&old, true),
+        expect!["ResourceNotFound: actual LRP app/0 could not be found"],
+    );
+}
+
+#[test]
+fn one_that_does_not_run_waits_again_with_its_crashes() {
+    let mut cluster = Cluster::new();
+    cluster.accept(desire(app(1)));
+    let first = cluster.place(0, "cell-1");
+    cluster.accept(crash(0, &first));
+    let second = cluster.place(0, "cell-1");
+    cluster.check(
+        evacuate_one(&first, false),
+        expect!["ResourceNotFound: actual LRP app/0 could not be found"],
+    );
+    cluster.check(
+        evacuate_one(&second, true),
+        expect!["changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY UNCLAIMED"],
+    );
+    let third = cluster.run(0, "cell-2");
+    cluster.check(
+        evacuate_one(&third, false),
+        expect!["changed app/0 ORDINARY RUNNING on cell-2 -> app/0 ORDINARY UNCLAIMED"],
+    );
+    let row = cluster.state.actual_lrps().next().expect("one row");
+    assert_eq!(row.crash_count, 1);
+}
+
+#[test]
+fn one_that_must_not_run_twice_ends_once_all_others_run() {
+    let mut cluster = Cluster::new();
+    let strategy = UpdateStrategy::Recreate;
+    cluster.accept(desire(DesiredLrp { update_strategy: strategy, ..app(2) }));
+    let old = cluster.run(0, "cell-1");
+    cluster.check(evacuate_one(&old, true), expect!["ResourceConflict: it is not time yet"]);
+    let _ = cluster.run(1, "cell-2");
+    cluster.check(
+        evacuate_one(&old, true),
+        expect!["changed app/0 ORDINARY RUNNING on cell-1 -> app/0 ORDINARY UNCLAIMED"],
+    );
+}
+
+#[test]
+fn what_is_not_heard_is_not_moved() {
+    let (mut cluster, old) = running();
+    cluster.accept(missing("cell-1"));
+    cluster.check(evacuate_one(&old, true), expect![[""]]);
+    cluster.check(evacuate_one(&old, false), expect![[""]]);
+}
+
 /// Found by the simulator: the suspect's return would have taken the place of what runs.
 #[test]
 fn a_copy_that_stays_after_all_has_no_suspect() {

@@ -107,6 +107,10 @@ fn evacuate() -> Command {
     Command::EvacuateCell { cell_id: "cell-1".into(), timeout: Millis::from_secs(600) }
 }
 
+fn evacuate_one(instance: InstanceKey) -> Command {
+    Command::EvacuateLrp { key: key(0), instance, runs: true }
+}
+
 fn remove(instance: InstanceKey) -> Command {
     Command::RemoveLrp { key: key(0), instance }
 }
@@ -130,6 +134,8 @@ const OF_AN_INDEX: &[(&str, Step)] = &[
     ("retire", |_| retire()),
     ("restart", |_| Command::RestartLrp { process_guid: "app".into(), index: 0 }),
     ("recreate", |_| Command::RecreateLrp { process_guid: "app".into(), index: 0 }),
+    ("evacuate, same key", |cluster| evacuate_one(placed(cluster, Presence::Ordinary))),
+    ("evacuate, other key", |_| evacuate_one(stranger())),
     ("its cell is missing", |_| missing("cell-1")),
     ("its cell returns", |_| returned("cell-1")),
     ("its cell is emptied", |_| evacuate()),
@@ -164,6 +170,8 @@ fn an_index_with_one_row() {
           retire: ResourceNotFound: actual LRP app/0 could not be found
           restart: ResourceNotFound: actual LRP app/0 could not be found
           recreate: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
@@ -184,6 +192,8 @@ fn an_index_with_one_row() {
           retire: ResourceNotFound: actual LRP app/0 could not be found
           restart: ResourceNotFound: actual LRP app/0 could not be found
           recreate: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
@@ -204,6 +214,8 @@ fn an_index_with_one_row() {
           retire: removed app/0 ORDINARY UNCLAIMED
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
@@ -224,6 +236,8 @@ fn an_index_with_one_row() {
           retire: removed app/0 ORDINARY CLAIMED on cell-1
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0006-0000 on cell-1
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0006-0000 on cell-1
+          evacuate, same key: changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY UNCLAIMED
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }; changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 SUSPECT CLAIMED on cell-1; created app/0 ORDINARY UNCLAIMED
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }; changed app/0 ORDINARY CLAIMED on cell-1 -> app/0 ORDINARY UNCLAIMED
@@ -244,6 +258,8 @@ fn an_index_with_one_row() {
           retire: removed app/0 ORDINARY RUNNING on cell-1
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is RUNNING as 0000feed-0000-0000-0006-0000 on cell-1
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is RUNNING as 0000feed-0000-0000-0006-0000 on cell-1
+          evacuate, same key: changed app/0 ORDINARY RUNNING on cell-1 -> app/0 EVACUATING RUNNING on cell-1; created app/0 ORDINARY UNCLAIMED
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }; changed app/0 ORDINARY RUNNING on cell-1 -> app/0 SUSPECT RUNNING on cell-1; created app/0 ORDINARY UNCLAIMED
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }; changed app/0 ORDINARY RUNNING on cell-1 -> app/0 EVACUATING RUNNING on cell-1; created app/0 ORDINARY UNCLAIMED
@@ -264,6 +280,8 @@ fn an_index_with_one_row() {
           retire: removed app/0 ORDINARY CRASHED
           restart: ResourceConflict: it is not time yet
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CRASHED
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) }
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
@@ -284,6 +302,8 @@ fn an_index_with_one_row() {
           retire: removed app/0 ORDINARY CRASHED
           restart: changed app/0 ORDINARY CRASHED -> app/0 ORDINARY UNCLAIMED
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CRASHED
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(31000) }
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(631000) }
@@ -316,6 +336,8 @@ fn an_index_with_a_second_row() {
           retire: removed app/0 ORDINARY UNCLAIMED
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: nothing
           its cell returns: cell cell-1 Present; removed app/0 ORDINARY UNCLAIMED; changed app/0 SUSPECT RUNNING on cell-1 -> app/0 ORDINARY RUNNING on cell-1
           its cell is emptied: ResourceConflict: cell cell-1 is not taking work
@@ -336,6 +358,8 @@ fn an_index_with_a_second_row() {
           retire: removed app/0 ORDINARY CLAIMED on cell-2
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
+          evacuate, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: nothing
           its cell returns: cell cell-1 Present; removed app/0 ORDINARY CLAIMED on cell-2; changed app/0 SUSPECT RUNNING on cell-1 -> app/0 ORDINARY RUNNING on cell-1
           its cell is emptied: ResourceConflict: cell cell-1 is not taking work
@@ -356,6 +380,8 @@ fn an_index_with_a_second_row() {
           retire: removed app/0 ORDINARY CLAIMED on cell-2
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0008-0000 on cell-2
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0008-0000 on cell-2
+          evacuate, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: nothing
           its cell returns: cell cell-1 Present; removed app/0 ORDINARY CLAIMED on cell-2; changed app/0 SUSPECT CLAIMED on cell-1 -> app/0 ORDINARY CLAIMED on cell-1
           its cell is emptied: ResourceConflict: cell cell-1 is not taking work
@@ -376,6 +402,8 @@ fn an_index_with_a_second_row() {
           retire: removed app/0 ORDINARY UNCLAIMED
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is UNCLAIMED
+          evacuate, same key: ResourceNotFound: actual LRP app/0 could not be found
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) } Evacuating { until: Millis(601000) }; removed app/0 EVACUATING RUNNING on cell-1
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
@@ -396,6 +424,8 @@ fn an_index_with_a_second_row() {
           retire: removed app/0 ORDINARY CLAIMED on cell-2
           restart: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
           recreate: ActualLRPCannotBeUnclaimed: cannot unclaim actual LRP app/0: it is CLAIMED as 0000feed-0000-0000-0009-0000 on cell-2
+          evacuate, same key: changed app/0 ORDINARY CLAIMED on cell-2 -> app/0 ORDINARY UNCLAIMED
+          evacuate, other key: ResourceNotFound: actual LRP app/0 could not be found
           its cell is missing: cell cell-1 Missing { since: Millis(1000) } Evacuating { until: Millis(601000) }; removed app/0 EVACUATING RUNNING on cell-1
           its cell returns: nothing
           its cell is emptied: cell cell-1 Present Evacuating { until: Millis(601000) }
