@@ -27,6 +27,8 @@ const LISTED: usize = 10_000;
 const LISTS: usize = 21;
 const EVENTS: usize = 301;
 const SUBSCRIBERS: usize = 1000;
+/// Between two tasks that subscribers are told of, where they are not told of everything.
+const STEADY: Duration = Duration::from_millis(20);
 
 /// A client of one node.
 #[derive(Clone)]
@@ -139,7 +141,9 @@ fn main() {
             {
                 events(&at_leader, client, guid, node).await;
             }
-            subscribers(&cluster, &at_leader, leader, duration).await;
+            for told in [Told::OfTasks, Told::OfEverything] {
+                subscribers(&cluster, &at_leader, leader, duration, told).await;
+            }
             let rate = desire(&at_leader, "placed", 1, duration).await;
             println!(
                 "| LRPs of one instance desired a second, with no room for them | {rate:.0} |"
@@ -219,20 +223,51 @@ async fn events(writer: &Bbs, reader: &Bbs, guid: &str, node: &str) {
     println!("| to its event at {node}, median | {arrival:.2} ms, {after:.2} after the answer |");
 }
 
-/// What subscribers cost those who write, while each is told of everything. They read on a thread
-/// of their own, so that the writers do not wait for their turn among them.
-async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration) {
+/// What subscribers hear while LRPs are desired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// A task each [`STEADY`], and not of the LRPs.
+    OfTasks,
+    /// Each LRP.
+    OfEverything,
+}
+
+impl Told {
+    fn path(self) -> &'static str {
+        match self {
+            Self::OfTasks => "/v1/events/tasks.r1",
+            Self::OfEverything => "/v1/events/lrp_instances.r1",
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::OfTasks => format!("told of {} tasks a second", 1000 / STEADY.as_millis()),
+            Self::OfEverything => "told of everything".to_owned(),
+        }
+    }
+}
+
+/// What subscribers cost those who write. They read on a thread of their own, so that the writers do
+/// not wait for their turn among them.
+async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration, told: Told) {
     let mut rates = Vec::new();
     for (round, count) in [0, SUBSCRIBERS, 0, SUBSCRIBERS].into_iter().enumerate() {
         let bytes = Arc::new(AtomicU64::new(0));
         let (ready, all_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
         let cut_off = std::thread::scope(|scope| {
-            let reading =
-                scope.spawn(|| read(&Bbs::new(cluster, node), count, &bytes, ready, ended));
+            let reading = scope
+                .spawn(|| read(&Bbs::new(cluster, node), told.path(), count, &bytes, ready, ended));
+            let name = format!("subscribed-{told:?}-{round}");
             let writing = async {
                 all_ready.await.expect("they have subscribed");
-                let rate = desire(bbs, &format!("subscribed-{round}"), 0, duration).await;
+                let tasks =
+                    (told == Told::OfTasks).then(|| tokio::spawn(tasks(bbs.clone(), round)));
+                let rate = desire(bbs, &name, 0, duration).await;
+                if let Some(tasks) = tasks {
+                    tasks.abort();
+                }
                 let _ = end.send(());
                 rate
             };
@@ -240,20 +275,39 @@ async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration
             rates.push(rate);
             reading.join().expect("it ends")
         });
-        let rate = rates[round];
+        let (rate, told) = (rates[round], told.name());
         let megabytes = bytes.load(Ordering::Relaxed) / 1_000_000;
         println!(
-            "| LRPs desired a second with {count} subscribers | {rate:.0}; {megabytes} MB told, \
-             {cut_off} cut off |"
+            "| LRPs desired a second with {count} subscribers {told} | {rate:.0}; {megabytes} MB \
+             told, {cut_off} cut off |"
         );
     }
-    let ratio = (rates[1] + rates[3]) / (rates[0] + rates[2]);
-    println!("| with {SUBSCRIBERS} subscribers, of the rate without | {ratio:.3} |");
+    let (ratio, told) = ((rates[1] + rates[3]) / (rates[0] + rates[2]), told.name());
+    println!("| with {SUBSCRIBERS} subscribers {told}, of the rate without | {ratio:.3} |");
+}
+
+/// Desires one each [`STEADY`], until it is ended.
+async fn tasks(bbs: Bbs, round: usize) {
+    let mut pace = tokio::time::interval(STEADY);
+    for number in 0.. {
+        pace.tick().await;
+        let bbs::DesiredLrp { root_fs, action, memory_mb, disk_mb, .. } = lrp(String::new(), 0);
+        let definition =
+            bbs::TaskDefinition { root_fs, action, memory_mb, disk_mb, ..Default::default() };
+        let request = bbs::DesireTaskRequest {
+            task_definition: Some(definition),
+            task_guid: format!("task-{round}-{number}"),
+            domain: "cf-tasks".to_owned(),
+        };
+        let answer: bbs::TaskLifecycleResponse = bbs.ask("/v1/tasks/desire.r2", &request).await;
+        assert_eq!(answer.error, None);
+    }
 }
 
 /// So many that read until they are told to end; how many were cut off before.
 fn read(
     bbs: &Bbs,
+    path: &str,
     count: usize,
     bytes: &Arc<AtomicU64>,
     ready: oneshot::Sender<()>,
@@ -263,8 +317,7 @@ fn read(
     runtime.block_on(async {
         let mut readers = Vec::new();
         for _ in 0..count {
-            let request = bbs::EventsByCellId::default();
-            let answer = bbs.post("/v1/events/lrp_instances.r1", &request).await;
+            let answer = bbs.post(path, &bbs::EventsByCellId::default()).await;
             let (mut events, bytes) = (answer.bytes_stream(), Arc::clone(bytes));
             readers.push(tokio::spawn(async move {
                 while let Some(Ok(piece)) = events.next().await {
