@@ -31,7 +31,7 @@ use prost::Message;
 
 use crate::limits::DIEGO_REQUEST_BYTES_MAX;
 use crate::world::NodeAgent;
-use hub::Hub;
+use hub::{Hub, Of, Stream};
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -118,12 +118,12 @@ impl BbsFace {
             .route("/v1/tasks/complete", on(tasks::complete))
             .route("/v1/tasks/resolving", on(tasks::resolving))
             .route("/v1/tasks/delete", on(tasks::delete))
-            .route("/v1/events/lrp_instances.r1", post(events::instances))
-            .route("/v1/events/lrp_instances", post(events::instances_r0))
-            .route("/v1/events/tasks.r1", post(events::tasks))
-            .route("/v1/events/tasks", post(events::tasks_r0))
-            .route("/v1/events.r1", get(events::groups))
-            .route("/v1/events", get(events::groups_r0))
+            .route("/v1/events/lrp_instances.r1", post(events::of_cell(Stream::new(Of::Instances))))
+            .route("/v1/events/lrp_instances", post(events::of_cell(Stream::old(Of::Instances))))
+            .route("/v1/events/tasks.r1", post(events::all(Stream::new(Of::Tasks))))
+            .route("/v1/events/tasks", post(events::all(Stream::old(Of::Tasks))))
+            .route("/v1/events.r1", get(events::of_cell(Stream::new(Of::Groups))))
+            .route("/v1/events", get(events::of_cell(Stream::old(Of::Groups))))
             .route("/v1/cells/list.r1", unread(cells::list))
             .layer(DefaultBodyLimit::max(DIEGO_REQUEST_BYTES_MAX))
             .with_state(self)

@@ -1,8 +1,8 @@
 //! Streams of events, as server-sent events (bbs-wire.md section 3).
 
 use std::convert::Infallible;
+use std::future::{Ready, ready};
 
-use api::bbs::event::Form;
 use api::bbs::messages as bbs;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -15,67 +15,35 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::BbsFace;
-use super::hub::{Frame, Of, Stream, Subscription};
+use super::hub::{Frame, Stream, Subscription};
 use crate::limits::{SUBSCRIBER_PACE, SUBSCRIBER_PACE_MAX};
 
 /// Bytes that one write to a subscriber gathers, of what waits for it.
 const WRITE_BYTES: usize = 64 << 10;
 
-pub(super) async fn instances(
-    State(face): State<BbsFace>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    of_cell(&face, Stream { of: Of::Instances, form: Form::Current }, body)
+/// The handler of a stream; a body would not be looked at.
+pub(super) fn all(stream: Stream) -> impl Fn(State<BbsFace>) -> Ready<Response> + Clone {
+    move |State(face)| ready(subscribe(&face, stream, ""))
 }
 
-pub(super) async fn groups(
-    State(face): State<BbsFace>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    of_cell(&face, Stream { of: Of::Groups, form: Form::Current }, body)
-}
-
-pub(super) async fn tasks(State(face): State<BbsFace>) -> Response {
-    subscribe(&face, Stream { of: Of::Tasks, form: Form::Current }, String::new())
-}
-
-/// For clients that know no image layers.
-pub(super) async fn instances_r0(
-    State(face): State<BbsFace>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    of_cell(&face, Stream { of: Of::Instances, form: Form::WithoutLayers }, body)
-}
-
-/// For clients that know no image layers.
-pub(super) async fn groups_r0(
-    State(face): State<BbsFace>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    of_cell(&face, Stream { of: Of::Groups, form: Form::WithoutLayers }, body)
-}
-
-/// For clients that know no image layers.
-pub(super) async fn tasks_r0(State(face): State<BbsFace>) -> Response {
-    subscribe(&face, Stream { of: Of::Tasks, form: Form::WithoutLayers }, String::new())
-}
-
-/// Narrowed to one cell, where the request names it.
-fn of_cell(face: &BbsFace, stream: Stream, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(error) => {
-            return (StatusCode::INTERNAL_SERVER_ERROR, error.body_text()).into_response();
-        }
-    };
-    match bbs::EventsByCellId::decode(body) {
-        Ok(bbs::EventsByCellId { cell_id }) => subscribe(face, stream, cell_id),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+/// The handler of a stream that is narrowed to one cell, where the request names it.
+pub(super) fn of_cell(
+    stream: Stream,
+) -> impl Fn(State<BbsFace>, Result<Bytes, BytesRejection>) -> Ready<Response> + Clone {
+    move |State(face), body| {
+        let narrowed = match body {
+            Ok(body) => bbs::EventsByCellId::decode(body).map_err(|error| error.to_string()),
+            Err(error) => Err(error.body_text()),
+        };
+        ready(match narrowed {
+            Ok(bbs::EventsByCellId { cell_id }) => subscribe(&face, stream, &cell_id),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        })
     }
 }
 
-fn subscribe(face: &BbsFace, stream: Stream, cell_id: String) -> Response {
-    let subscriber = Subscriber::new(face.hub.subscribe(stream, &cell_id));
+fn subscribe(face: &BbsFace, stream: Stream, cell_id: &str) -> Response {
+    let subscriber = Subscriber::new(face.hub.subscribe(stream, cell_id));
     let body = stream::unfold(subscriber, async |mut subscriber| {
         let text = subscriber.next().await?;
         Some((Ok::<Bytes, Infallible>(text), subscriber))
@@ -151,11 +119,11 @@ impl Subscriber {
 mod tests {
     use api::bbs::event::About;
 
-    use super::super::hub::Hub;
+    use super::super::hub::{Hub, Of};
     use super::*;
     use crate::limits::SUBSCRIBER_EVENTS_MAX;
 
-    const STREAM: Stream = Stream { of: Of::Instances, form: Form::Current };
+    const STREAM: Stream = Stream::new(Of::Instances);
 
     fn tell(hub: &Hub, number: usize, about: About) {
         hub.send(STREAM, &about, &format!("event: e\ndata: {number}\n\n").into());
@@ -204,8 +172,9 @@ mod tests {
     #[test]
     fn the_pace_counts_subscribers_that_are_there() {
         let hub = Hub::new();
-        let one = hub.subscribe(STREAM, "");
-        let other = hub.subscribe(STREAM, "a");
+        let handles = [hub.clone(), hub];
+        let one = handles[0].subscribe(STREAM, "");
+        let other = handles[1].subscribe(STREAM, "a");
         assert_eq!(one.subscribers(), 2);
         drop(other);
         assert_eq!(one.subscribers(), 1);

@@ -4,6 +4,7 @@
 //! keep up is cut off: nobody waits for a subscriber.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use api::bbs::event::{self, About, Form, Told};
@@ -38,9 +39,18 @@ pub(super) enum Of {
 const STREAMS: usize = 6;
 
 impl Stream {
+    pub(super) const fn new(of: Of) -> Self {
+        Self { of, form: Form::Current }
+    }
+
+    /// For clients that know no image layers.
+    pub(super) const fn old(of: Of) -> Self {
+        Self { of, form: Form::WithoutLayers }
+    }
+
     fn all() -> [Self; STREAMS] {
-        let of_form = |form| [Of::Instances, Of::Groups, Of::Tasks].map(|of| Self { of, form });
-        let ([a, b, c], [d, e, f]) = (of_form(Form::Current), of_form(Form::WithoutLayers));
+        let all = [Of::Instances, Of::Groups, Of::Tasks];
+        let ([a, b, c], [d, e, f]) = (all.map(Self::new), all.map(Self::old));
         [a, b, c, d, e, f]
     }
 
@@ -56,8 +66,7 @@ pub(super) type Frame = Bytes;
 #[derive(Clone, Debug)]
 pub(crate) struct Hub {
     channels: Arc<Mutex<[Channels; STREAMS]>>,
-    /// Each subscriber of any stream has a clone.
-    subscribers: Arc<()>,
+    subscribers: Arc<AtomicU32>,
 }
 
 /// The subscribers of one stream. Who watches one cell waits with those of that cell only: each
@@ -72,19 +81,31 @@ pub(super) struct Channels {
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) events: Receiver<Frame>,
-    subscribers: Arc<()>,
+    /// Of this node, in any stream.
+    subscribers: Arc<AtomicU32>,
 }
 
 impl Subscription {
+    fn new(events: Receiver<Frame>, subscribers: Arc<AtomicU32>) -> Self {
+        subscribers.fetch_add(1, Ordering::Relaxed);
+        Self { events, subscribers }
+    }
+
     /// Subscribers of this node, itself among them.
     pub(super) fn subscribers(&self) -> u32 {
-        u32::try_from(Arc::strong_count(&self.subscribers) - 1).unwrap_or(u32::MAX)
+        self.subscribers.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.subscribers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Hub {
     pub(super) fn new() -> Self {
-        Self { channels: Arc::new(Mutex::new(channels())), subscribers: Arc::new(()) }
+        Self { channels: Arc::new(Mutex::new(channels())), subscribers: Arc::default() }
     }
 
     /// Begins to follow; until the replica stops.
@@ -100,7 +121,7 @@ impl Hub {
     /// Of one cell, or of all where it is empty.
     pub(super) fn subscribe(&self, stream: Stream, cell_id: &str) -> Subscription {
         let events = self.lock()[stream.at()].subscribe(cell_id);
-        Subscription { events, subscribers: Arc::clone(&self.subscribers) }
+        Subscription::new(events, Arc::clone(&self.subscribers))
     }
 
     /// For tests of who listens.
