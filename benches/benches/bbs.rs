@@ -98,7 +98,7 @@ fn lrp(guid: String, instances: i32) -> bbs::DesiredLrp {
         ..Default::default()
     };
     let tag = |text: &str| bbs::MetricTagValue { r#static: text.to_owned(), dynamic: 0 };
-    let route = br#"[{"hostnames":["app.example.com"],"port":8080}]"#.to_vec();
+    let route = format!(r#"[{{"hostnames":["{guid}.example.com"],"port":8080}}]"#).into_bytes();
     bbs::DesiredLrp {
         process_guid: guid,
         domain: "cf-apps".to_owned(),

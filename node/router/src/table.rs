@@ -168,9 +168,9 @@ impl Table {
             slot.targets.insert((guid.clone(), *target));
         }
         if !routes.is_empty() {
-            self.apps.entry(guid.clone()).or_default().routes = routes;
+            self.apps.entry(guid.clone()).or_default().routes = routes.clone();
         }
-        self.refresh(guid);
+        self.refill(guid, &routes);
     }
 
     fn remove(&mut self, lrp: &DesiredLrp) {
@@ -189,9 +189,7 @@ impl Table {
             }
         }
         // Routes that others have as well.
-        for Route { host, path, .. } in &routes {
-            self.fill(host, path);
-        }
+        self.refill(guid, &routes);
         self.forget(guid);
     }
 
@@ -213,10 +211,22 @@ impl Table {
     /// Tells an app's routes who its instances are now.
     fn refresh(&mut self, guid: &ProcessGuid) {
         let Some(app) = self.apps.get(guid) else { return };
-        let places: BTreeSet<(String, String)> =
-            app.routes.iter().map(|route| (route.host.clone(), route.path.clone())).collect();
+        self.fill_all(&app.routes.clone());
+    }
+
+    /// Tells routes that an app has got or lost who answers there now. Where none of its instances
+    /// runs, that is whoever did before: many apps may have one route, and none of them is asked.
+    fn refill(&mut self, guid: &ProcessGuid, routes: &BTreeSet<Route>) {
+        if self.apps.get(guid).is_some_and(|app| !app.instances.is_empty()) {
+            self.fill_all(routes);
+        }
+    }
+
+    fn fill_all(&mut self, routes: &BTreeSet<Route>) {
+        let places: BTreeSet<(&str, &str)> =
+            routes.iter().map(|route| (&*route.host, &*route.path)).collect();
         for (host, path) in places {
-            self.fill(&host, &path);
+            self.fill(host, path);
         }
     }
 

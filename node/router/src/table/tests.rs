@@ -138,3 +138,14 @@ fn in_an_evacuation_both_are_there() {
     assert_eq!(evacuating(&world), 0);
     world.check(&["a.example"], expect![["a.example: [a/0 10.0.0.2:61020]\n"]]);
 }
+
+/// Otherwise who desires many apps of one route would have each of them look at all.
+#[test]
+fn an_app_of_which_nothing_runs_leaves_its_routes_as_they_are() {
+    let mut world = World::<Table>::new();
+    world.app("runs", &route(&["app.example"], 8080), &[61_000]);
+    let pool = world.view.look_up("app.example", "").unwrap();
+    world.app("idle", &route(&["app.example"], 8080), &[]);
+    world.does(Command::RemoveDesiredLrp { process_guid: "idle".into() });
+    assert!(Arc::ptr_eq(&pool, &world.view.look_up("app.example", "").unwrap()));
+}
