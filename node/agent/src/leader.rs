@@ -10,7 +10,7 @@ use replica::async_runtime::{Instant as _, Select2};
 use replica::status::{Standing, Watcher};
 
 use crate::callbacks;
-use crate::limits::{TURN_PAUSE, TURN_RETRY, TURN_SWEEP, TURN_SWEEP_MISSING};
+use crate::limits::{TURN_PAUSE, TURN_PAUSE_TIMES, TURN_RETRY, TURN_SWEEP, TURN_SWEEP_MISSING};
 use crate::node::{Agent, InstantOf};
 use crate::world::World;
 
@@ -32,13 +32,13 @@ async fn lead<W: World>(
     mut standing: Standing,
 ) -> Option<()> {
     let term = standing.term;
-    let mut turns = Turns { agent, looked_at_everything: None, next_due: None };
+    let mut turns = Turns { agent, looked_at_everything: None, next_due: None, pause: TURN_PAUSE };
     agent.forget_sightings();
     tracing::info!(term, "this node leads");
     let mut woken = Woken::Change;
     while standing.leads && standing.term == term {
         let (wait, by) = turns.take(woken).await;
-        W::Runtime::sleep(TURN_PAUSE).await;
+        W::Runtime::sleep(turns.pause).await;
         let changed = watcher.changed();
         woken = match W::Runtime::select2(changed, W::Runtime::sleep(wait)).await {
             Select2::First(changed) => {
@@ -86,6 +86,15 @@ struct Turns<'a, W: World> {
     looked_at_everything: Option<InstantOf<W>>,
     /// When the last turn wanted the next.
     next_due: Option<Millis>,
+    /// Before the next at the least.
+    pause: Duration,
+}
+
+/// How long to pause after a turn whose planning took so long. Where much waits that no cell has
+/// room for, each turn looks at all of it again, and each change asks for a turn: the processor is
+/// left to others for [`TURN_PAUSE_TIMES`] as long. One that left more to decide goes on.
+fn pause_after(planning: Duration, is_cut: bool) -> Duration {
+    if is_cut { TURN_PAUSE } else { TURN_PAUSE.max(planning * TURN_PAUSE_TIMES) }
 }
 
 /// Tells the log where that went whose client follows it by a trace id.
@@ -119,7 +128,10 @@ impl<W: World> Turns<'_, W> {
         let mut settings = agent.world().settings();
         let sightings = agent.sightings(&state, now, settings.presence_ttl);
         settings.callbacks_max = settings.callbacks_max.saturating_sub(agent.callbacks());
+        let begun = InstantOf::<W>::now();
         let plan = turn(&state, &sightings, now, &settings, look);
+        let is_cut = plan.next_due.is_some_and(|due| due <= now);
+        self.pause = pause_after(begun.elapsed(), is_cut);
         self.count_overlooked(&plan, woken, now);
         self.next_due = plan.next_due;
         agent.set_report(plan.report);
@@ -187,5 +199,18 @@ impl<W: World> Turns<'_, W> {
             }
         }
         rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_turn_that_decided_all_is_followed_by_a_long_pause() {
+        let millis = Duration::from_millis;
+        assert_eq!(pause_after(millis(0), false), TURN_PAUSE);
+        assert_eq!(pause_after(millis(40), false), millis(120));
+        assert_eq!(pause_after(millis(40), true), TURN_PAUSE, "what is left is not to wait");
     }
 }

@@ -14,6 +14,9 @@ pub const SOFT_TIMEOUT: Duration = Duration::from_secs(2);
 pub const MEMBERS_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two turns at the least, so that a flood of changes shares turns.
 pub const TURN_PAUSE: Duration = Duration::from_millis(5);
+/// The pause after a turn is at least so many times as long as its planning took: the leader plans
+/// for a quarter of one processor's time at most, unless there is more to decide than fits a turn.
+pub const TURN_PAUSE_TIMES: u32 = 3;
 /// Between two turns at the most: the safety net, as Diego's convergence of 30 s.
 pub const TURN_SWEEP: Duration = Duration::from_secs(30);
 /// As [`TURN_SWEEP`], while some cell is missing and may be heard again.
