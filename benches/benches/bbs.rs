@@ -27,6 +27,8 @@ const LISTED: usize = 10_000;
 const LISTS: usize = 21;
 const EVENTS: usize = 301;
 const SUBSCRIBERS: usize = 1000;
+/// Without subscribers and with them, in turns.
+const ROUNDS: usize = 4;
 /// Between two tasks that subscribers are told of, where they are not told of everything.
 const STEADY: Duration = Duration::from_millis(20);
 
@@ -252,7 +254,7 @@ impl Told {
 /// not wait for their turn among them.
 async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration, told: Told) {
     let mut rates = Vec::new();
-    for (round, count) in [0, SUBSCRIBERS, 0, SUBSCRIBERS].into_iter().enumerate() {
+    for (round, count) in [0, SUBSCRIBERS].repeat(ROUNDS).into_iter().enumerate() {
         let bytes = Arc::new(AtomicU64::new(0));
         let (ready, all_ready) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
@@ -282,7 +284,8 @@ async fn subscribers(cluster: &Cluster, bbs: &Bbs, node: u16, duration: Duration
              told, {cut_off} cut off |"
         );
     }
-    let (ratio, told) = ((rates[1] + rates[3]) / (rates[0] + rates[2]), told.name());
+    let sum = |from: usize| rates.iter().skip(from).step_by(2).sum::<f64>();
+    let (ratio, told) = (sum(1) / sum(0), told.name());
     println!("| with {SUBSCRIBERS} subscribers {told}, of the rate without | {ratio:.3} |");
 }
 

@@ -2,11 +2,18 @@
 
 use std::hint::black_box;
 
-use benches::Cluster;
+use benches::{Cluster, app};
 use criterion::{Criterion, criterion_group, criterion_main};
+use model::DesiredLrp;
 
 const CELLS: u32 = 100;
 const INSTANCES: u32 = 10_000;
+const LOSERS: u32 = 20_000;
+
+/// Of one instance, which is larger than any cell.
+fn loser(number: u32) -> DesiredLrp {
+    DesiredLrp { memory_mb: 1 << 20, ..app(INSTANCES + number, 1) }
+}
 
 fn turns(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("turn/100 cells x 10,000 instances");
@@ -48,6 +55,16 @@ fn turns(criterion: &mut Criterion) {
     assert!(planned > 50, "a cell's instances are replaced: {planned}");
     group.bench_function(format!("a cell is lost, {planned} commands"), |bencher| {
         bencher.iter(|| black_box(lost.turn()));
+    });
+
+    let mut full = quiet.clone();
+    for number in 0..LOSERS {
+        full.desire_lrp(loser(number));
+    }
+    full.settle();
+    assert_eq!(full.turn().report.lrps.len(), LOSERS as usize);
+    group.bench_function(format!("{LOSERS} apps that no cell has room for, again"), |bencher| {
+        bencher.iter(|| black_box(full.turn()));
     });
     group.finish();
 }

@@ -150,14 +150,27 @@ pub const DIEGO_HEAD_MAX: Duration = Duration::from_secs(30);
 /// Events that wait for one subscriber. One more, and its stream ends. Diego: the hub's
 /// `MAX_PENDING_SUBSCRIBER_EVENTS`.
 pub const SUBSCRIBER_EVENTS_MAX: usize = 1024;
-/// Between two writes to one subscriber, for each subscriber that there is: some times as long as a
-/// write takes, of about 10 us (benches/RESULTS.md). One is told at once, a thousand at most each
-/// 50 ms.
-pub const SUBSCRIBER_PACE: Duration = Duration::from_micros(50);
+/// Between two writes to one subscriber, for each subscriber that there is. A write takes some 10 us
+/// (benches/RESULTS.md), so all of them together take a twenty-fifth of one processor, however many
+/// they are, and more only where what is told does not fit. One is told at once, a thousand four
+/// times a second.
+pub const SUBSCRIBER_PACE: Duration = Duration::from_micros(250);
 /// At most so long, however many there are.
-pub const SUBSCRIBER_PACE_MAX: Duration = Duration::from_millis(100);
-/// Events that are told to subscribers in one step.
-pub const HUB_EVENTS_AT_ONCE_MAX: usize = 256;
+pub const SUBSCRIBER_PACE_MAX: Duration = Duration::from_millis(500);
+/// So many events wait for a subscriber that it is told before its turn, and that what comes next
+/// waits for it.
+pub const SUBSCRIBER_EVENTS_MANY: usize = SUBSCRIBER_EVENTS_MAX / 4;
+/// Changes that are told to subscribers in one step; some are two events. One operation can have
+/// many more, and what waits before it is added to that: together they are to fit.
+pub const HUB_EVENTS_AT_ONCE_MAX: usize = SUBSCRIBER_EVENTS_MAX / 8;
+/// How long a step waits at most for those for whom many events wait. Who reads fewer than 2,560 a
+/// second while more happens is lost in the end.
+pub const HUB_PATIENCE: Duration = Duration::from_millis(50);
+/// How often it looks at them.
+pub const HUB_LOOK: Duration = Duration::from_millis(2);
+/// Log entries that have been applied and are not told yet, at which nobody is waited for any
+/// more: a quarter of the events that are kept.
+pub const HUB_ENTRIES_BEHIND_MAX: u64 = 4096;
 /// Characters of a trace id; a UUID has 36.
 pub const TRACE_ID_CHARS_MAX: usize = 64;
 /// How often a cell's routes are registered anew until a router says otherwise, and how long they

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::cluster::Cluster;
 use tests::eventually;
 
@@ -122,6 +123,21 @@ impl Drop for Subscriber {
 }
 
 impl Subscriber {
+    /// Stops curl, and with it nsenter, which has started it and does as it does.
+    fn stop(&self) {
+        let nsenter = self.child.id();
+        // proc(5)
+        let children = fs::read_to_string(format!("/proc/{nsenter}/task/{nsenter}/children"));
+        let curl = children.expect("it runs").trim().parse().expect("it has started one");
+        kill(Pid::from_raw(curl), Signal::SIGSTOP).expect("it runs");
+    }
+
+    /// Has nsenter go on, and with it curl.
+    fn go_on(&self) {
+        let nsenter = self.child.id().try_into().expect("a process id");
+        kill(Pid::from_raw(nsenter), Signal::SIGCONT).expect("it waits");
+    }
+
     fn text(&self) -> String {
         fs::read_to_string(&self.heard).unwrap_or_default()
     }
@@ -554,6 +570,65 @@ fn desire_hello() -> Vec<u8> {
     });
     let mut bodies = desires.map(|step| written(&step.sent, &Names::new()));
     bodies.find(|body| body.windows(6).any(|bytes| bytes == b"/hello")).expect("one runs")
+}
+
+/// The request that gives an LRP an annotation.
+fn annotate(process_guid: &str, annotation: &str) -> Vec<u8> {
+    let field = |number: u8, value: &[u8]| {
+        let mut length = Vec::new();
+        let mut rest = value.len();
+        while rest > 0x7f {
+            length.push(u8::try_from(rest & 0x7f).expect("seven bits") | 0x80);
+            rest >>= 7;
+        }
+        length.push(u8::try_from(rest).expect("seven bits"));
+        [&[number << 3 | 2], length.as_slice(), value].concat()
+    };
+    // process_guid and update; in that, annotation.
+    [field(1, process_guid.as_bytes()), field(2, &field(3, annotation.as_bytes()))].concat()
+}
+
+/// More is told than the sockets and the node keep for it.
+#[test]
+fn a_subscriber_that_does_not_read_is_cut_off_and_holds_nothing_up() {
+    const UPDATES: usize = 1500;
+    let cluster = Cluster::start();
+    let client = Client { cluster: &cluster };
+    let [mut slow, quick] =
+        ["slow", "quick"].map(|name| client.subscribe(name, "POST", "/v1/events/lrp_instances.r1"));
+    let sent = client.file("request");
+    fs::write(&sent, desire_hello()).expect("the directory is ours");
+    let mut curl = client.curl();
+    curl.arg("--data-binary").arg(format!("@{}", sent.display())).args(["--output", "/dev/null"]);
+    curl.arg(format!("https://127.0.0.1:{}/v1/desired_lrp/desire.r2", PORT + 1));
+    assert!(curl.status().expect("nsenter starts").success());
+
+    slow.stop();
+    fs::write(&sent, annotate("run", &"a".repeat(10_000))).expect("the directory is ours");
+    let mut curl = client.curl();
+    curl.args(["--parallel", "--parallel-max", "16", "--max-time", "300"]);
+    curl.args(["--output", "/dev/null", "--data-binary"]).arg(format!("@{}", sent.display()));
+    let url = format!("https://127.0.0.1:{}/v1/desired_lrp/update?[1-{UPDATES}]", PORT + 1);
+    // Many at once have a progress bar, however silent.
+    let flood = curl.arg(url).stderr(Stdio::null()).status();
+    assert!(flood.expect("nsenter starts").success());
+    let changes =
+        |subscriber: &Subscriber| subscriber.text().matches("event: desired_lrp_changed\n").count();
+    eventually("who reads is told all", PATIENCE, || match changes(&quick) {
+        UPDATES => Ok(()),
+        heard => Err(heard.to_string()),
+    });
+    slow.go_on();
+    eventually("who did not read is cut off", PATIENCE, || {
+        match slow.child.try_wait().expect("it is our child") {
+            // Its answer ended as answers do.
+            Some(status) if status.success() => Ok(()),
+            status => Err(format!("{status:?}, {} heard", changes(&slow))),
+        }
+    });
+    // Without a gap until there: their numbers are looked at.
+    let heard = slow.events().iter().filter(|(name, _)| name == "desired_lrp_changed").count();
+    assert!((1..UPDATES).contains(&heard), "{heard}");
 }
 
 #[test]

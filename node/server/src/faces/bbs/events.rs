@@ -61,14 +61,15 @@ struct Subscriber {
     subscription: Subscription,
     /// Events that it was told: the number of the next.
     told: u64,
-    told_at: Instant,
+    /// Others are told before it is, until then.
+    rests_until: Instant,
     /// The node ends; or it did not keep up, and what would come next is lost.
     is_over: bool,
 }
 
 impl Subscriber {
     fn new(subscription: Subscription) -> Self {
-        Self { subscription, told: 0, told_at: Instant::now(), is_over: false }
+        Self { subscription, told: 0, rests_until: Instant::now(), is_over: false }
     }
 
     /// What waits for it, once something does. Nothing when the stream ends: the node does, or the
@@ -77,9 +78,7 @@ impl Subscriber {
     /// What comes while many subscribers are told is gathered, so that telling them leaves the
     /// processor to others: see [`SUBSCRIBER_PACE`].
     async fn next(&mut self) -> Option<Bytes> {
-        let mut text = Vec::new();
-        let pace = SUBSCRIBER_PACE * self.subscription.subscribers();
-        tokio::time::sleep_until(self.told_at + pace.min(SUBSCRIBER_PACE_MAX)).await;
+        self.subscription.rest(self.rests_until).await;
         if self.is_over {
             return None;
         }
@@ -87,25 +86,29 @@ impl Subscriber {
             self.is_over = true;
             return None;
         };
+        let mut text = Vec::new();
         self.write(&frame, &mut text);
-        self.gather(&mut text);
-        self.told_at = Instant::now();
+        if self.gather(&mut text) {
+            let pace = SUBSCRIBER_PACE * self.subscription.subscribers();
+            self.rests_until = Instant::now() + pace.min(SUBSCRIBER_PACE_MAX);
+        }
         Some(text.into())
     }
 
-    /// What else is there already.
-    fn gather(&mut self, text: &mut Vec<u8>) {
+    /// What else is there already. Returns whether that was all.
+    fn gather(&mut self, text: &mut Vec<u8>) -> bool {
         while text.len() < WRITE_BYTES {
             match self.subscription.events.try_recv() {
                 Ok(frame) => self.write(&frame, text),
                 Err(TryRecvError::Lagged(_)) => {
                     self.is_over = true;
-                    return;
+                    return false;
                 }
                 // Whether it is at its end is told by the next look.
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return true,
             }
         }
+        false
     }
 
     fn write(&mut self, frame: &Frame, text: &mut Vec<u8>) {
@@ -117,6 +120,8 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use api::bbs::event::About;
 
     use super::super::hub::{Hub, Of};
@@ -167,6 +172,28 @@ mod tests {
             assert!(subscriber.next().await.is_none());
             assert!(subscriber.next().await.is_none(), "and stays so");
         }
+    }
+
+    /// Subscribers of a hub that many share.
+    fn of_many(hub: &Hub, count: usize) -> (Subscriber, Vec<Subscription>) {
+        let others = (1..count).map(|_| hub.subscribe(STREAM, "")).collect();
+        (Subscriber::new(hub.subscribe(STREAM, "")), others)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_many_is_told_at_once_and_then_at_their_pace() {
+        let hub = Hub::new();
+        let (mut subscriber, _others) = of_many(&hub, 1000);
+        let begun = Instant::now();
+        tell(&hub, 0, About::Everyone);
+        assert!(subscriber.next().await.is_some());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        tell(&hub, 1, About::Everyone);
+        tell(&hub, 2, About::Everyone);
+        let text = subscriber.next().await.unwrap();
+        assert_eq!(text, "id: 1\nevent: e\ndata: 1\n\nid: 2\nevent: e\ndata: 2\n\n");
+        let pace = begun.elapsed();
+        assert!((SUBSCRIBER_PACE * 1000..SUBSCRIBER_PACE * 1010).contains(&pace), "{pace:?}");
     }
 
     #[test]

@@ -6,18 +6,25 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use api::bbs::event::{self, About, Form, Told};
+use api::bbs::event::{self, About, Desired, Form, Told};
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::{CellId, DesiredLrp, Event, ProcessGuid};
+use model::{CellId, DesiredLrp, Event, ProcessGuid, State};
 use openraft_rt_tokio::TokioRuntime;
+use replica::Reading;
 use replica::events::{Events, Indexed};
 use replica::status::Watcher;
+use tokio::sync::Notify;
 use tokio::sync::broadcast::{self, Receiver, Sender};
+use tokio::time::{Instant, sleep};
 
-use crate::limits::{HUB_EVENTS_AT_ONCE_MAX, SUBSCRIBER_EVENTS_MAX};
+use crate::limits::{
+    HUB_ENTRIES_BEHIND_MAX, HUB_EVENTS_AT_ONCE_MAX, HUB_LOOK, HUB_PATIENCE, SUBSCRIBER_EVENTS_MANY,
+    SUBSCRIBER_EVENTS_MAX,
+};
 use crate::world::NodeAgent;
 
 /// Which changes a stream is of, and in which form recipes are told.
@@ -66,7 +73,10 @@ pub(super) type Frame = Bytes;
 #[derive(Clone, Debug)]
 pub(crate) struct Hub {
     channels: Arc<Mutex<[Channels; STREAMS]>>,
+    /// How many there are.
     subscribers: Arc<AtomicU32>,
+    /// Tells subscribers that rest that many events wait.
+    many_wait: Arc<Notify>,
 }
 
 /// The subscribers of one stream. Who watches one cell waits with those of that cell only: each
@@ -83,17 +93,27 @@ pub(super) struct Subscription {
     pub(super) events: Receiver<Frame>,
     /// Of this node, in any stream.
     subscribers: Arc<AtomicU32>,
+    many_wait: Arc<Notify>,
 }
 
 impl Subscription {
-    fn new(events: Receiver<Frame>, subscribers: Arc<AtomicU32>) -> Self {
-        subscribers.fetch_add(1, Ordering::Relaxed);
-        Self { events, subscribers }
+    fn new(events: Receiver<Frame>, hub: &Hub) -> Self {
+        hub.subscribers.fetch_add(1, Ordering::Relaxed);
+        let (subscribers, many_wait) = (Arc::clone(&hub.subscribers), Arc::clone(&hub.many_wait));
+        Self { events, subscribers, many_wait }
     }
 
     /// Subscribers of this node, itself among them.
     pub(super) fn subscribers(&self) -> u32 {
         self.subscribers.load(Ordering::Relaxed)
+    }
+
+    /// Rests until then, or until so many events wait that some could be lost.
+    pub(super) async fn rest(&self, until: Instant) {
+        let many_wait = self.many_wait.notified();
+        if self.events.len() < SUBSCRIBER_EVENTS_MANY {
+            let _ = tokio::time::timeout_at(until, many_wait).await;
+        }
     }
 }
 
@@ -105,7 +125,8 @@ impl Drop for Subscription {
 
 impl Hub {
     pub(super) fn new() -> Self {
-        Self { channels: Arc::new(Mutex::new(channels())), subscribers: Arc::default() }
+        let channels = Arc::new(Mutex::new(channels()));
+        Self { channels, subscribers: Arc::default(), many_wait: Arc::default() }
     }
 
     /// Begins to follow; until the replica stops.
@@ -121,7 +142,7 @@ impl Hub {
     /// Of one cell, or of all where it is empty.
     pub(super) fn subscribe(&self, stream: Stream, cell_id: &str) -> Subscription {
         let events = self.lock()[stream.at()].subscribe(cell_id);
-        Subscription::new(events, Arc::clone(&self.subscribers))
+        Subscription::new(events, self)
     }
 
     /// For tests of who listens.
@@ -137,6 +158,45 @@ impl Hub {
     /// Ends every stream: what should come next is not known.
     pub(super) fn cut_off(&self) {
         *self.lock() = channels();
+    }
+
+    /// Nothing is written for streams that nobody reads.
+    fn tell(&self, events: &[&Event], desired: Desired<'_>) {
+        // Whoever subscribes meanwhile waits for it.
+        let channels = self.lock();
+        let streams = Stream::all().into_iter().zip(&*channels);
+        let read: Vec<_> = streams.filter(|(_, channels)| channels.is_read()).collect();
+        for event in events {
+            for (Stream { of, form }, channels) in &read {
+                let told = match of {
+                    Of::Instances => event::of_instances(event, desired, *form),
+                    Of::Groups => event::of_groups(event, desired, *form),
+                    Of::Tasks => event::of_tasks(event, *form).into_iter().collect(),
+                };
+                for told in told {
+                    channels.send(&told.about, &frame(&told));
+                }
+            }
+        }
+    }
+
+    /// Has those tell on for whom many events wait, and with patience waits for them: but not for
+    /// long, and not where one is lost already.
+    async fn make_room(&self, is_patient: bool) {
+        let patience = if is_patient { HUB_PATIENCE } else { Duration::ZERO };
+        let until = Instant::now() + patience;
+        while (SUBSCRIBER_EVENTS_MANY..SUBSCRIBER_EVENTS_MAX).contains(&self.most_waiting()) {
+            self.many_wait.notify_waiters();
+            if Instant::now() >= until {
+                return;
+            }
+            sleep(HUB_LOOK).await;
+        }
+    }
+
+    /// Events that wait for the subscriber for whom most do.
+    fn most_waiting(&self) -> usize {
+        self.lock().iter().map(Channels::most_waiting).max().unwrap_or_default()
     }
 }
 
@@ -154,8 +214,15 @@ impl Channels {
     }
 
     fn is_read(&self) -> bool {
-        self.all.receiver_count() > 0
-            || self.cells.values().any(|sender| sender.receiver_count() > 0)
+        self.senders().any(|sender| sender.receiver_count() > 0)
+    }
+
+    fn most_waiting(&self) -> usize {
+        self.senders().map(Sender::len).max().unwrap_or_default()
+    }
+
+    fn senders(&self) -> impl Iterator<Item = &Sender<Frame>> {
+        std::iter::once(&self.all).chain(self.cells.values())
     }
 
     /// An error in sending is that nobody reads it any more.
@@ -185,12 +252,14 @@ async fn run(
     mut watcher: Watcher<TokioRuntime>,
     mut known: Option<u64>,
 ) {
+    let mut teller = Teller { hub: hub.clone(), told: 0 };
     loop {
         match agent.replica().events_after(known, HUB_EVENTS_AT_ONCE_MAX) {
             Events::All { events, through } => {
-                if !events.is_empty() {
-                    tell(&hub, &agent, events);
-                }
+                let Reading { state, applied } = agent.read_stale();
+                // Otherwise events would be forgotten before they are told.
+                let is_patient = applied < through.map(|index| index + HUB_ENTRIES_BEHIND_MAX);
+                teller.tell(&state, &events, is_patient).await;
                 if through != known {
                     known = through;
                     continue;
@@ -209,29 +278,31 @@ async fn run(
     }
 }
 
-/// Entry by entry. Nothing is written for streams that nobody reads.
-fn tell(hub: &Hub, agent: &NodeAgent, events: Vec<Indexed>) {
-    // Whoever subscribes meanwhile waits for it.
-    let channels = hub.lock();
-    let streams = Stream::all().into_iter().zip(&*channels);
-    let read: Vec<_> = streams.filter(|(_, channels)| channels.is_read()).collect();
-    if read.is_empty() {
-        return;
-    }
-    let state = agent.read_stale().state;
-    let gone = removed(&events);
-    let desired = |guid: &ProcessGuid| state.desired_lrp(guid).or_else(|| gone.get(guid)).cloned();
-    for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
-        let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
-        for event in event::in_order(&entry) {
-            for (Stream { of, form }, channels) in &read {
-                let told = match of {
-                    Of::Instances => event::of_instances(event, &desired, *form),
-                    Of::Groups => event::of_groups(event, &desired, *form),
-                    Of::Tasks => event::of_tasks(event, *form).into_iter().collect(),
-                };
-                for told in told {
-                    channels.send(&told.about, &frame(&told));
+/// Tells a hub's subscribers.
+#[derive(Debug)]
+struct Teller {
+    hub: Hub,
+    /// Events since room was made last.
+    told: usize,
+}
+
+impl Teller {
+    /// Entry by entry. With patience, nobody who reads is cut off because much happened at once.
+    async fn tell(&mut self, state: &State, events: &[Indexed], is_patient: bool) {
+        if !self.hub.lock().iter().any(Channels::is_read) {
+            return;
+        }
+        let gone = removed(events);
+        let desired =
+            |guid: &ProcessGuid| state.desired_lrp(guid).or_else(|| gone.get(guid)).cloned();
+        for entry in events.chunk_by(|(one, _), (next, _)| one == next) {
+            let entry: Vec<Event> = entry.iter().map(|(_, event)| event.clone()).collect();
+            for events in event::in_order(&entry).chunks(HUB_EVENTS_AT_ONCE_MAX) {
+                self.hub.tell(events, &desired);
+                self.told += events.len();
+                if self.told >= HUB_EVENTS_AT_ONCE_MAX {
+                    self.told = 0;
+                    self.hub.make_room(is_patient).await;
                 }
             }
         }
@@ -274,6 +345,67 @@ mod tests {
     /// All that waits for a subscriber.
     fn heard(events: &mut Receiver<Frame>) -> Vec<Frame> {
         std::iter::from_fn(|| events.try_recv().ok()).collect()
+    }
+
+    /// An operation with so many changes.
+    fn much(count: u32) -> Vec<Indexed> {
+        let created = |number: u32| {
+            let process_guid = number.to_string().as_str().into();
+            let lrp = DesiredLrp { process_guid, ..DesiredLrp::default() };
+            (1, Event::DesiredLrpCreated(Arc::new(lrp)))
+        };
+        (0..count).map(created).collect()
+    }
+
+    /// Reads until the stream ends, resting as long as it may; how many it was told.
+    async fn read(mut subscription: Subscription) -> u32 {
+        let mut told = 0;
+        loop {
+            subscription.rest(Instant::now() + Duration::from_secs(60)).await;
+            if subscription.events.recv().await.is_err() {
+                return told;
+            }
+            told += 1;
+            while subscription.events.try_recv().is_ok() {
+                told += 1;
+            }
+        }
+    }
+
+    const STREAM: Stream = Stream::new(Of::Instances);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_is_told_of_much_that_happens_at_once() {
+        let hub = Hub::new();
+        let readers = [(); 10].map(|()| tokio::spawn(read(hub.subscribe(STREAM, ""))));
+        let mut teller = Teller { hub: hub.clone(), told: 0 };
+        teller.tell(&State::new(), &much(10_000), true).await;
+        // Little by little.
+        for _ in 0..1000 {
+            teller.tell(&State::new(), &much(10), true).await;
+        }
+        // Their last rests end.
+        sleep(Duration::from_secs(60)).await;
+        hub.cut_off();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), 20_000);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_not_waited_for_for_long() {
+        for is_patient in [true, false] {
+            let hub = Hub::new();
+            let mut silent = hub.subscribe(STREAM, "");
+            let begun = Instant::now();
+            let mut teller = Teller { hub: hub.clone(), told: 0 };
+            teller.tell(&State::new(), &much(10_000), is_patient).await;
+            // Until it is lost.
+            let steps = u32::try_from(SUBSCRIBER_EVENTS_MAX / HUB_EVENTS_AT_ONCE_MAX).unwrap();
+            let most = if is_patient { HUB_PATIENCE * steps } else { Duration::ZERO };
+            assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
+            assert!(silent.events.recv().await.is_err());
+        }
     }
 
     #[test]
