@@ -86,7 +86,9 @@ impl Subscriber {
             self.is_over = true;
             return None;
         };
-        let mut text = Vec::new();
+        let waiting = self.subscription.events.len();
+        let room = (waiting + 1) * (frame.len() + "id: 12345678\n".len());
+        let mut text = Vec::with_capacity(room.min(WRITE_BYTES));
         self.write(&frame, &mut text);
         if self.gather(&mut text) {
             let pace = SUBSCRIBER_PACE * self.subscription.subscribers();
