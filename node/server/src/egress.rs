@@ -67,7 +67,7 @@ fn rule(rule: &diego::EgressRule) -> Result<Option<EgressRule>, String> {
         _ => return Err(invalid("protocol")),
     };
     let mut destinations = Vec::new();
-    for text in rule.destinations.iter().flat_map(|text| text.split(',')).map(str::trim) {
+    for text in rule.destinations.iter().flat_map(|text| text.split(',')) {
         if !is_ipv6(text) {
             let range = text.parse().map_err(|_| invalid("destinations [ Invalid IP ]"))?;
             destinations.push(range);
@@ -99,10 +99,10 @@ fn icmp(rule: &diego::EgressRule) -> Result<EgressProtocol, String> {
     Ok(EgressProtocol::Icmp { kind: byte(info.kind)?, code: byte(info.code)? })
 }
 
-/// Of a destination that the model has found to be one.
+/// Of a destination that the model has found to be one; a range may begin with version 4 and end
+/// with version 6.
 fn is_ipv6(destination: &str) -> bool {
-    let address = destination.split(['/', '-']).next().unwrap_or_default();
-    matches!(address.parse::<IpAddr>(), Ok(IpAddr::V6(_)))
+    destination.split(['/', '-']).any(|part| matches!(part.parse(), Ok(IpAddr::V6(_))))
 }
 
 fn invalid(field: &str) -> String {
@@ -162,7 +162,7 @@ mod tests {
                 &one,
             ),
             (
-                json!({"protocol": "all", "destinations": ["1.1.1.1, 2.2.2.2-2.2.2.3 ,3.0.0.0/8"]}),
+                json!({"protocol": "all", "destinations": ["1.1.1.1,2.2.2.2-2.2.2.3,3.0.0.0/8"]}),
                 EgressProtocol::All,
                 &["1.1.1.1", "2.2.2.2-2.2.2.3", "3.0.0.0/8"],
             ),
@@ -182,6 +182,7 @@ mod tests {
         for rule in [
             json!({"protocol": "all", "destinations": ["::/0"]}),
             json!({"protocol": "all", "destinations": ["fd00::1-fd00::9", "::1"]}),
+            json!({"protocol": "all", "destinations": ["1.1.1.1-fd00::9", "::1-1.1.1.1"]}),
             json!({"protocol": "icmpv6", "icmp_info": {"type": 1, "code": 1},
                    "destinations": ["10.0.0.1"]}),
         ] {
@@ -210,7 +211,10 @@ mod tests {
                 "Invalid field: destinations [ Invalid IP ]",
             ),
             (tcp(json!([1]), json!(["10.0.0.1,"])), "Invalid field: destinations [ Invalid IP ]"),
-            (tcp(json!([1]), json!(["1.1.1.1-::1"])), "Invalid field: destinations [ Invalid IP ]"),
+            (
+                tcp(json!([1]), json!(["1.1.1.1, 2.2.2.2"])),
+                "Invalid field: destinations [ Invalid IP ]",
+            ),
             (
                 tcp(json!([1]), json!(["10.0.0.1/33"])),
                 "Invalid field: destinations [ invalid CIDR address: 10.0.0.1/33 ]",
@@ -249,6 +253,8 @@ mod tests {
             "10.0.0.1-10.0.0.2-10.0.0.3",
             "10.0.0.1/8-9",
             "::ffff:10.0.0.1",
+            "10.0.0.1-::ffff:10.0.0.2",
+            "1.1.1.1-::1",
             "fe80::1%eth0",
             "/8",
             "-",

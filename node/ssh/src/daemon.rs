@@ -4,7 +4,7 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use russh::client::{self, AuthResult, ChannelOpenHandle, DisconnectReason};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key};
+use russh::keys::{PublicKeyOrCertificate, decode_secret_key};
 use russh::{Channel, ChannelOpenFailure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::fingerprint;
 use crate::limits::{ANSWER_MAX, DAEMON_MAX, MESSAGES_MAX};
 use crate::relay::{self, Ties};
+use crate::signer::KeySigner;
 use crate::target::Target;
 
 /// Why the daemon cannot be spoken to.
@@ -81,8 +82,9 @@ async fn log_in(
         // What an old daemon does not say, it takes SHA-256 for (RFC 8332).
         let hash = daemon.best_supported_rsa_hash().await?;
         let hash = hash.unwrap_or(Some(russh::keys::HashAlg::Sha256));
-        let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
-        if daemon.authenticate_publickey(user, key).await?.success() {
+        let (public, mut signer) = (key.public_key().clone(), KeySigner(key));
+        let answer = daemon.authenticate_publickey_with(user, public, hash, &mut signer).await;
+        if answer.map_err(russh::Error::from)?.success() {
             return Ok(daemon);
         }
     }

@@ -19,6 +19,7 @@ mod load;
 pub mod login;
 pub mod proxy;
 mod relay;
+mod signer;
 pub mod target;
 mod visitor;
 

@@ -244,6 +244,22 @@ async fn passwords_are_not_tried_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_may_have_a_key_of_any_kind() {
+    let scene = Scene::new().await;
+    for words in [
+        // Not a whole number of bytes, nor of words.
+        &["-t", "rsa", "-b", "2014", "-m", "PEM"][..],
+        &["-t", "rsa", "-b", "1024", "-m", "PEM"],
+        &["-t", "ecdsa"],
+        &["-t", "ed25519"],
+    ] {
+        scene.user_key(words);
+        let (status, out, error) = scene.ssh(&["echo", "in"], b"").await;
+        assert_eq!((status, out.as_str()), (Some(0), "in\n"), "{words:?} {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_does_not_let_the_proxy_in_is_named() {
     let scene = Scene::new().await;
     scene.route(|route| route.private_key = String::new());

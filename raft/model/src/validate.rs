@@ -8,6 +8,7 @@ mod action;
 mod dependency;
 mod desired_lrp;
 mod egress;
+mod rootfs;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -138,16 +139,6 @@ fn is_guid(text: &str) -> bool {
 /// Not empty, short enough for a key, and fit to be printed on one line.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.chars().any(char::is_control)
-}
-
-/// RFC 3986 section 3.1: a letter, then letters, digits, `+`, `-` and `.`, then a colon.
-fn has_scheme(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once(':') else { return false };
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.bytes().all(is_legal)
-        && !rest.is_empty()
-        && !url.chars().any(|c| c.is_control() || c == ' ')
 }
 
 fn is_instance_count(instances: i32) -> bool {

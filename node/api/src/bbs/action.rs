@@ -11,21 +11,9 @@ use super::parts::{env, env_from, files, files_from};
 
 const NANOS_IN_MILLI: i64 = 1_000_000;
 
-/// An action that the request may leave out.
-pub(super) fn action_from(
-    complaints: &mut Complaints,
-    name: &str,
-    action: Option<bbs::Action>,
-) -> Option<Action> {
-    let mut within = Complaints::default();
-    let action = action.map(|action| unwrap(&mut within, action));
-    complaints.part(name, within);
-    action
-}
-
 /// Where several kinds are set, Diego takes the first of this order; where none is, it says so, and
 /// something that is no action stands there while the rest is looked at.
-fn unwrap(complaints: &mut Complaints, action: bbs::Action) -> Action {
+pub(super) fn action_from(complaints: &mut Complaints, action: bbs::Action) -> Action {
     let bbs::Action {
         download_action,
         upload_action,
@@ -84,15 +72,8 @@ fn unwrap(complaints: &mut Complaints, action: bbs::Action) -> Action {
     } else if let Some(it) = codependent_action {
         Action::Codependent(many_from(complaints, it.actions, it.log_source))
     } else {
-        complaints.field("inner-action", true);
-        stand_in()
+        complaints.empty_action()
     }
-}
-
-/// What the model has nothing to say about; the request is refused.
-fn stand_in() -> Action {
-    let legal = || "-".to_owned();
-    Action::Run(RunAction { path: legal(), user: legal(), ..RunAction::default() })
 }
 
 fn run_from(run: bbs::RunAction) -> RunAction {
@@ -114,7 +95,7 @@ fn run_from(run: bbs::RunAction) -> RunAction {
 }
 
 fn nested_from(complaints: &mut Complaints, action: Option<Box<bbs::Action>>) -> Option<Nested> {
-    action.map(|action| unwrap(complaints, *action).into())
+    action.map(|action| action_from(complaints, *action).into())
 }
 
 fn many_from(
@@ -122,7 +103,7 @@ fn many_from(
     actions: Vec<bbs::Action>,
     log_source: String,
 ) -> ManyActions {
-    let mut entry = |action| Some(unwrap(complaints, action).into());
+    let mut entry = |action| Some(action_from(complaints, action).into());
     ManyActions { actions: actions.into_iter().map(&mut entry).collect(), log_source }
 }
 

@@ -25,7 +25,6 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         it.metrics_guid.clone(),
     );
     let mut complaints = Complaints::default();
-    complaints.field("rootfs", parts::is_badly_escaped(&it.root_fs));
     let update_strategy = match it.update_strategy.try_into() {
         Ok(desired_lrp::UpdateStrategy::Rolling) => UpdateStrategy::Rolling,
         Ok(desired_lrp::UpdateStrategy::Recreate) => UpdateStrategy::Recreate,
@@ -49,13 +48,13 @@ pub fn desired_lrp_from(it: bbs::DesiredLrp, trace_id: &str) -> Result<DesiredLr
         max_pids: it.max_pids,
         cpu_weight: it.cpu_weight,
         env: parts::env_from(it.environment_variables),
-        action: action_from(&mut complaints, "action", it.action),
+        action: it.action.map(|it| action_from(&mut complaints, it)),
         ports: ports_from(&mut complaints, &it.ports),
         routes: it.routes.map(|routes| routes_from(&mut complaints, routes)).unwrap_or_default(),
         annotation: it.annotation,
         placement_tags: it.placement_tags,
-        setup: action_from(&mut complaints, "setup", it.setup),
-        monitor: action_from(&mut complaints, "monitor", it.monitor),
+        setup: it.setup.map(|it| action_from(&mut complaints, it)),
+        monitor: it.monitor.map(|it| action_from(&mut complaints, it)),
         check_definition: it.check_definition.map(checks_from),
         start_timeout_ms: match it.start_timeout_ms {
             0 => start_timeout_s * 1000,
@@ -119,7 +118,7 @@ pub(super) fn desired_lrp_in_event(it: &DesiredLrp) -> bbs::DesiredLrp {
         cpu_weight: it.cpu_weight,
         privileged: it.privileged,
         ports: ports(it),
-        routes: routes(it),
+        routes: Some(routes(it)),
         log_source: it.log_source.clone(),
         log_guid: it.log_guid.clone(),
         metrics_guid: it.metrics_guid.clone(),
@@ -163,7 +162,7 @@ pub fn scheduling_info(it: &DesiredLrp) -> bbs::DesiredLrpSchedulingInfo {
             root_fs: it.rootfs.clone(),
             max_pids: it.max_pids,
         }),
-        routes: Some(routes(it).unwrap_or_default()),
+        routes: Some(routes(it)),
         modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
         volume_placement: Some(bbs::VolumePlacement {
             driver_names: it.volume_mounts.iter().map(|mount| mount.driver.clone()).collect(),
@@ -180,7 +179,7 @@ pub fn routing_info(it: &DesiredLrp) -> bbs::DesiredLrp {
         domain: it.domain.to_string(),
         log_guid: it.log_guid.clone(),
         instances: it.instances,
-        routes: routes(it),
+        routes: Some(routes(it)),
         modification_tag: Some(super::actual_lrp::modification_tag(&it.modification_tag)),
         metric_tags: parts::metric_tags(&it.metric_tags),
         ..bbs::DesiredLrp::default()
@@ -238,23 +237,18 @@ fn routes_from(complaints: &mut Complaints, routes: bbs::ProtoRoutes) -> BTreeMa
     texts
 }
 
-fn routes(it: &DesiredLrp) -> Option<bbs::ProtoRoutes> {
-    if it.routes.is_empty() {
-        return None;
-    }
+fn routes(it: &DesiredLrp) -> bbs::ProtoRoutes {
     let route = |(router, text): (&String, &String)| (router.clone(), text.clone().into_bytes());
-    Some(bbs::ProtoRoutes { routes: it.routes.iter().map(route).collect() })
+    bbs::ProtoRoutes { routes: it.routes.iter().map(route).collect() }
 }
 
 fn sidecars_from(complaints: &mut Complaints, sidecars: Vec<bbs::Sidecar>) -> Vec<Sidecar> {
-    let mut within = Complaints::default();
-    let sidecar = |it: bbs::Sidecar| {
-        let action = action_from(&mut within, "action", it.action);
-        Sidecar { action, disk_mb: it.disk_mb, memory_mb: it.memory_mb }
+    let sidecar = |it: bbs::Sidecar| Sidecar {
+        action: it.action.map(|it| action_from(complaints, it)),
+        disk_mb: it.disk_mb,
+        memory_mb: it.memory_mb,
     };
-    let sidecars = sidecars.into_iter().map(sidecar).collect();
-    complaints.part("sidecars", within);
-    sidecars
+    sidecars.into_iter().map(sidecar).collect()
 }
 
 fn sidecar(it: &Sidecar) -> bbs::Sidecar {

@@ -1,6 +1,7 @@
 //! Refusals and failures in Diego's words (lifecycle.md section 7).
 
 use model::Refusal;
+use model::action::{Action, ManyActions};
 
 use crate::bbs::messages::{Error, error::Type};
 
@@ -44,36 +45,45 @@ impl From<Malformed> for Error {
 
 /// What is wrong with a request, all of it: Diego says it at once.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Vec<String>);
+pub(crate) struct Complaints {
+    sentences: Vec<String>,
+    has_empty_action: bool,
+}
 
 impl Complaints {
     /// One field, where it is bad.
     pub(crate) fn field(&mut self, name: &str, is_bad: bool) {
         if is_bad {
-            self.0.push(Malformed::field(name).0);
+            self.sentences.push(Malformed::field(name).0);
         }
     }
 
-    /// What is wrong within a part, which is named first; nothing where nothing is.
-    pub(crate) fn part(&mut self, name: &str, part: Self) {
-        self.field(name, !part.0.is_empty());
-        self.0.extend(part.0);
+    /// An action of no kind, and what stands for it in the model: a list with nothing in it, which
+    /// no message can say and the model complains of at its place.
+    pub(crate) fn empty_action(&mut self) -> Action {
+        self.has_empty_action = true;
+        Action::Parallel(ManyActions { actions: vec![None], ..ManyActions::default() })
     }
 
-    /// What was found wrong by somebody else, before everything that is here.
+    /// What the model has found wrong, before everything that is here.
     pub(crate) fn after(&mut self, sentences: Option<String>) {
-        self.0.splice(0..0, sentences);
+        let of_empty = || Malformed::field("inner-action").0;
+        let in_words = |text: String| match self.has_empty_action {
+            true => text.replace(&Malformed::field("action at index 0").0, &of_empty()),
+            false => text,
+        };
+        self.sentences.splice(0..0, sentences.map(in_words));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sentences.is_empty() && !self.has_empty_action
     }
 
     /// # Errors
     ///
     /// [`Malformed`]: there is something.
     pub(crate) fn refuse(self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed(self.0.join(", "))) }
+        if self.is_empty() { Ok(()) } else { Err(Malformed(self.sentences.join(", "))) }
     }
 }
 

@@ -11,19 +11,6 @@ use model::volume::{DedicatedDevice, SharedDevice, VolumeMount};
 
 use super::messages::{self as bbs, image_layer, metric_tag_value};
 
-/// What Go's `url.Parse` finds wrong with a root file system's URL that the model does not: a `%`
-/// of its host or path without two hexadecimal digits. What does not begin with a slash is no path
-/// to Go, and a query is not read.
-pub(super) fn is_badly_escaped(rootfs: &str) -> bool {
-    let rest = rootfs.split_once(':').map_or("", |(_, rest)| rest);
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
-    let is_byte = |after: &str| {
-        let digits = after.as_bytes();
-        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
-    };
-    rest.starts_with('/') && !path.split('%').skip(1).all(is_byte)
-}
-
 pub(super) fn env_from(env: Vec<bbs::EnvironmentVariable>) -> Vec<EnvironmentVariable> {
     let variable =
         |it: bbs::EnvironmentVariable| EnvironmentVariable { name: it.name, value: it.value };

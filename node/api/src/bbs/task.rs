@@ -34,14 +34,13 @@ fn definition_from(
     it: bbs::TaskDefinition,
     trace_id: &str,
 ) -> TaskDefinition {
-    complaints.field("rootfs", parts::is_badly_escaped(&it.root_fs));
     #[expect(deprecated, reason = "old clients send it")]
     let legacy_download_user = it.legacy_download_user;
     TaskDefinition {
         rootfs: it.root_fs,
         rootfs_digest: None,
         env: parts::env_from(it.environment_variables),
-        action: action_from(complaints, "action", it.action),
+        action: it.action.map(|it| action_from(complaints, it)),
         memory_mb: it.memory_mb,
         disk_mb: it.disk_mb,
         max_pids: it.max_pids,

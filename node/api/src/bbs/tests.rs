@@ -155,7 +155,7 @@ fn all_that_is_wrong_with_a_request_is_said_at_once() {
     };
     let routes = [("tcp".to_owned(), vec![0xff])].into();
     let lrp = bbs::DesiredLrp {
-        root_fs: "docker:///x".to_owned(),
+        root_fs: "docker:///%".to_owned(),
         memory_mb: -1,
         action: empty(),
         monitor: Some(within(vec![bbs::Action::default(), bbs::Action::default()])),
@@ -167,9 +167,9 @@ fn all_that_is_wrong_with_a_request_is_said_at_once() {
     };
     assert_eq!(
         said(desired_lrp_from(lrp, "")),
-        "!domain, !memory_mb, !metric_tags, !domain, !process_guid, !update_strategy, \
-         !action, !inner-action, !ports, !routes, !monitor, !inner-action, !inner-action, \
-         !sidecars, !action, !inner-action"
+        "!domain, !rootfs, !memory_mb, !metric_tags, !domain, !process_guid, \
+         !action, !inner-action, !monitor, !inner-action, !inner-action, \
+         !sidecars, !action, !inner-action, !update_strategy, !ports, !routes"
     );
 
     let nothing = bbs::DesireTaskRequest::default();
@@ -177,7 +177,7 @@ fn all_that_is_wrong_with_a_request_is_said_at_once() {
     let action = empty();
     let definition = bbs::TaskDefinition { disk_mb: -1, action, ..Default::default() };
     let of_bad = bbs::DesireTaskRequest { task_definition: Some(definition), ..Default::default() };
-    let expected = "!task_guid, !domain, !rootfs, !disk_mb, !action, !inner-action";
+    let expected = "!task_guid, !domain, !rootfs, !action, !inner-action, !disk_mb";
     assert_eq!(said(task_from(of_bad, "")), expected);
 
     let update = bbs::DesiredLrpUpdate { instances: Some(-1), ..Default::default() };
@@ -193,33 +193,13 @@ fn all_that_is_wrong_with_a_request_is_said_at_once() {
     assert_eq!(said(update_from(nothing, "")), "!process_guid");
 }
 
+/// bbs/db/sqldb: routes are read into a map that is always there.
 #[test]
-fn a_root_file_system_is_an_url_to_go() {
-    let table = [
-        ("docker:///a%2zb", true),
-        ("docker://%", true),
-        ("docker:///a%2fb?x=%zz#tag", false),
-        ("preloaded:%zz", false),
-        ("docker:///nginx", false),
-    ];
-    for (rootfs, is_bad) in table {
-        assert_eq!(super::parts::is_badly_escaped(rootfs), is_bad, "{rootfs}");
-    }
-    let definition = bbs::TaskDefinition {
-        root_fs: "docker:///%".to_owned(),
-        action: Some(bbs::Action {
-            run_action: Some(bbs::RunAction {
-                path: "x".to_owned(),
-                user: "x".to_owned(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let (task_guid, domain) = ("task".to_owned(), "d".to_owned());
-    let request = bbs::DesireTaskRequest { task_definition: Some(definition), task_guid, domain };
-    assert_eq!(said(task_from(request, "")), "!rootfs");
+fn an_lrp_without_routes_has_a_map_of_none() {
+    let none = || Some(bbs::ProtoRoutes::default());
+    assert_eq!(desired_lrp(&DesiredLrp::default()).routes, none());
+    assert_eq!(super::scheduling_info(&DesiredLrp::default()).routes, none());
+    assert_eq!(super::routing_info(&DesiredLrp::default()).routes, none());
 }
 
 const SOURCE: &str = "source_id";

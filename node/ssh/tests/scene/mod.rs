@@ -139,6 +139,14 @@ impl Scene {
         Self { dir, proxy, address, target, daemon }
     }
 
+    /// Another key for the user, whom the daemon lets in by it.
+    pub(crate) fn user_key(&self, words: &[&str]) {
+        let path = self.dir.path().join("user_key");
+        let _ = fs::remove_file(&path);
+        keygen(&path, words);
+        self.route(|route| route.private_key = fs::read_to_string(&path).unwrap());
+    }
+
     pub(crate) fn route(&self, change: impl FnOnce(&mut Target)) {
         change(&mut self.target.0.lock().unwrap());
     }

@@ -26,6 +26,8 @@ pub(super) fn image_layers(bad: &mut BadFields, layers: &[ImageLayer], download_
         of_one.field("media_type", layer.media_type == LayerMediaType::MediaTypeInvalid);
         of_one.field("digest_algorithm", (has_value || is_exclusive) && !has_algorithm);
         of_one.field("digest_value", (has_algorithm || is_exclusive) && !has_value);
+        // Diego asks twice.
+        of_one.field("digest_algorithm", has_value && !has_algorithm);
         bad.part("image_layer", of_one);
     }
     let is_any_exclusive = layers.iter().any(|layer| layer.layer_type == LayerType::Exclusive);

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    BadFields, action, dependency, egress, has_scheme, is_guid, is_instance_count, is_name,
-};
+use super::{BadFields, action, dependency, egress, is_guid, is_instance_count, is_name, rootfs};
 use crate::check::{Check, CheckDefinition};
 use crate::desired_lrp::{DesiredLrp, DesiredLrpUpdate, Sidecar};
 use crate::limits::{ANNOTATION_BYTES_MAX, MOUNTED_FILES_BYTES_MAX, PORTS_MAX, ROUTES_BYTES_MAX};
@@ -35,7 +33,7 @@ fn bad_fields(lrp: &DesiredLrp, tags: Tags) -> BadFields {
     bad.field("volumeMountedFiles", files > MOUNTED_FILES_BYTES_MAX);
     bad.field("domain", !is_name(lrp.domain.as_str()));
     bad.field("rootfs", lrp.rootfs.is_empty());
-    bad.field("rootfs", !has_scheme(&lrp.rootfs));
+    bad.field("rootfs", !rootfs::is_url(&lrp.rootfs));
     bad.field("instances", !is_instance_count(lrp.instances));
     bad.field("memory_mb", lrp.memory_mb < 0);
     bad.field("disk_mb", lrp.disk_mb < 0);
@@ -97,7 +95,8 @@ fn bad_fields_of_tags(tags: &BTreeMap<String, MetricTagValue>, metrics_guid: &st
         bad.field("dynamic", is_bad);
     }
     let source_id = tags.get("source_id").map(|tag| tag.fixed.as_str());
-    let is_another = !metrics_guid.is_empty() && source_id != Some(metrics_guid);
+    let is_another =
+        !tags.is_empty() && !metrics_guid.is_empty() && source_id != Some(metrics_guid);
     bad.field("source_id should match metrics_guid", is_another);
     bad
 }

@@ -36,7 +36,7 @@ fn bad_destinations(destinations: &[String]) -> Vec<String> {
         return vec!["Must have at least 1 destination".to_owned()];
     }
     let each = destinations.iter().flat_map(|text| text.split(','));
-    each.filter_map(|text| parse_destination(text.trim()).err()).collect()
+    each.flat_map(complaints_of_destination).collect()
 }
 
 fn ports(bad: &mut BadFields, rule: &EgressRule) {
@@ -62,25 +62,36 @@ fn no_ports(bad: &mut BadFields, rule: &EgressRule) {
     bad.field("ports", !rule.ports.is_empty());
 }
 
-/// An address, a CIDR block (RFC 4632), or a range of addresses.
-fn parse_destination(text: &str) -> Result<(), String> {
-    const INVALID: &str = "Invalid IP";
-    let address = |text: &str| text.parse::<IpAddr>().map_err(|_| INVALID.to_owned());
-    if let Some((network, prefix)) = text.split_once('/') {
-        let invalid = || format!("invalid CIDR address: {text}");
-        let bits_max = match address(network).map_err(|_| invalid())? {
-            IpAddr::V4(_) => 32,
-            IpAddr::V6(_) => 128,
-        };
-        // Digits only, as Go's `net.ParseCIDR` has it: no sign.
-        let bits: u8 = prefix.parse().map_err(|_| invalid())?;
-        let is_prefix = bits <= bits_max && !prefix.starts_with('+');
-        return if is_prefix { Ok(()) } else { Err(invalid()) };
-    }
-    if let Some((first, last)) = text.split_once('-') {
-        let (first, last) = (address(first)?, address(last)?);
-        let is_range = first.is_ipv4() == last.is_ipv4() && first <= last;
-        return if is_range { Ok(()) } else { Err(INVALID.to_owned()) };
-    }
-    address(text).map(drop)
+/// An address, a CIDR block (RFC 4632), or a range of addresses: whichever sign comes first says
+/// which of these. No blanks are dropped.
+fn complaints_of_destination(text: &str) -> Vec<String> {
+    let address = |text: &str| text.parse::<IpAddr>().ok();
+    let faults = match text.find(['-', '/']).map(|at| (text.split_at(at), &text[at + 1..])) {
+        None => usize::from(address(text).is_none()),
+        Some(((network, rest), prefix)) if rest.starts_with('/') => {
+            let is_block = address(network).is_some_and(|network| is_prefix(network, prefix));
+            return if is_block { vec![] } else { vec![format!("invalid CIDR address: {text}")] };
+        }
+        Some(((first, _), last)) => address(first)
+            .zip(address(last))
+            .map_or(1, |(first, last)| faults_of_range(first, last)),
+    };
+    vec!["Invalid IP".to_owned(); faults]
+}
+
+/// Digits only, as Go's `net.ParseCIDR` has it: no sign.
+fn is_prefix(network: IpAddr, prefix: &str) -> bool {
+    let bits_max = if network.is_ipv4() { 32 } else { 128 };
+    prefix.parse::<u8>().is_ok_and(|bits| bits <= bits_max) && !prefix.starts_with('+')
+}
+
+/// Diego compares the 16 bytes of both, of version 4 as mapped ones, and complains of each byte
+/// that is greater than the other's, up to the first that is less.
+fn faults_of_range(first: IpAddr, last: IpAddr) -> usize {
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let pairs = bytes(first).into_iter().zip(bytes(last));
+    pairs.take_while(|(first, last)| first >= last).filter(|(first, last)| first > last).count()
 }

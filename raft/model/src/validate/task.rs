@@ -1,7 +1,7 @@
 //! Tasks (lifecycle.md section 8). Unlike LRPs', their environment, volume mounts, metric tags and
 //! mounted files are not looked at.
 
-use super::{BadFields, action, dependency, egress, has_scheme, is_guid, is_name};
+use super::{BadFields, action, dependency, egress, is_guid, is_name, rootfs};
 use crate::id::{DomainName, TaskGuid};
 use crate::limits::ANNOTATION_BYTES_MAX;
 use crate::refusal::Refusal;
@@ -19,7 +19,7 @@ pub(crate) fn task(
         bad.field("task_definition", true);
         return bad.refuse();
     };
-    bad.field("rootfs", !has_scheme(&definition.rootfs));
+    bad.field("rootfs", !rootfs::is_url(&definition.rootfs));
     action::required(&mut bad, "action", definition.action.as_ref());
     bad.field("memory_mb", definition.memory_mb < 0);
     bad.field("disk_mb", definition.disk_mb < 0);

@@ -67,7 +67,7 @@ fn desired_lrps_field_by_field() {
             json!({"metric_tags": {"a": {"static": "x", "dynamic": "INDEX"}, "b": {}}}),
             "!metric_tags, !static, !dynamic, !static, !dynamic",
         ),
-        (json!({"metrics_guid": "g"}), "!metric_tags, !source_id should match metrics_guid"),
+        (json!({"metrics_guid": "g"}), ""),
         (
             json!({"metrics_guid": "g", "metric_tags": {"source_id": {"static": "h"}}}),
             "!metric_tags, !source_id should match metrics_guid",
@@ -251,7 +251,7 @@ fn image_layers_field_by_field() {
         (json!({"destination_path": ""}), "!image_layer, !destination_path"),
         (json!({"layer_type": "LAYER_TYPE_INVALID"}), "!image_layer, !layer_type"),
         (json!({"media_type": "MEDIA_TYPE_INVALID"}), "!image_layer, !media_type"),
-        (json!({"digest_value": "x"}), "!image_layer, !digest_algorithm"),
+        (json!({"digest_value": "x"}), "!image_layer, !digest_algorithm, !digest_algorithm"),
         (json!({"digest_algorithm": "SHA256"}), "!image_layer, !digest_value"),
         (
             json!({"layer_type": "EXCLUSIVE"}),
@@ -318,6 +318,25 @@ fn egress_rules_field_by_field() {
             json!({"protocol": "all", "destinations": ["10.0.0.0/+8"]}),
             "!destinations [ invalid CIDR address: 10.0.0.0/+8 ]",
         ),
+        (
+            json!({"protocol": "all", "destinations": ["1.1.1.1, 1.1.1.2", " 10.0.0.0/8"]}),
+            "!destinations [ Invalid IP, invalid CIDR address:  10.0.0.0/8 ]",
+        ),
+        (
+            json!({"protocol": "all", "destinations": ["10.0.0.1-10.0.0.0/8", "10.0.0.0/8-9"]}),
+            "!destinations [ Invalid IP, invalid CIDR address: 10.0.0.0/8-9 ]",
+        ),
+        // Each byte that is too great is complained of.
+        (
+            json!({"protocol": "all", "destinations": ["10.5.5.5-10.4.4.9"]}),
+            "!destinations [ Invalid IP, Invalid IP ]",
+        ),
+        // Addresses of version 4 are mapped ones, greater than most of version 6.
+        (json!({"protocol": "all", "destinations": ["::1-1.1.1.1", "1.1.1.1-1::"]}), ""),
+        (
+            json!({"protocol": "all", "destinations": ["1.0.0.0-::9"]}),
+            "!destinations [ Invalid IP, Invalid IP, Invalid IP ]",
+        ),
     ];
     for (rule, expected) in table {
         let mut whole = json!({"destinations": ["10.0.0.1"]});
@@ -343,4 +362,61 @@ fn what_a_cell_says_of_an_instance() {
     assert_eq!(placement("web", "d", "i", ""), "!cell_id");
     assert_eq!(placement("", "", "", ""), "!process_guid, !domain, !instance_guid, !cell_id");
     assert_eq!(said(super::process_guid(&"".into())), "!process_guid");
+}
+
+/// Go's `url.Parse`, of which Diego wants a scheme besides.
+#[test]
+fn a_root_file_system_is_an_url_to_go() {
+    let urls = [
+        "docker:///nginx",
+        "docker://registry.lan:5000/a/b:tag#digest",
+        "docker:///a b",
+        "docker:///a%2fb?x=%zz#tag",
+        "docker://h:/x",
+        "docker://a:b:5000/x",
+        "docker://u@v%41:w@h\"<>/x",
+        "docker://h%25%c3%a9é/x",
+        "docker://[::1]:5000/x",
+        "docker://[fe80::1%25en0]/x",
+        "preloaded:cflinuxfs4",
+        "preloaded:%zz and more",
+        "preloaded+layer:x?layer=http://a/%",
+        "docker:",
+        "docker://",
+    ];
+    for url in urls {
+        assert!(rootfs::is_url(url), "{url}");
+    }
+    let others = [
+        "",
+        "nginx",
+        "/nginx",
+        ":nginx",
+        "1docker:x",
+        "do_cker:x",
+        "döcker:x",
+        " docker:x",
+        "docker:///a\n",
+        "docker:///a\u{7f}",
+        "docker:///a%2zb",
+        "docker:///a%2",
+        "docker:///a#%",
+        "docker://%/x",
+        "docker://h%41/x",
+        "docker://h%2/x",
+        "docker://h x/y",
+        "docker://h\\x/y",
+        "docker://h:80a/x",
+        "docker://u ser@h/x",
+        "docker://u%zz@h/x",
+        "docker://[::1/x",
+        "docker://[::1]x/y",
+        "docker://[::1]:x/y",
+        "docker://[nginx]/x",
+        "docker://[fe80::1%25]/x",
+        "docker://x[::1]/y",
+    ];
+    for text in others {
+        assert!(!rootfs::is_url(text), "{text:?}");
+    }
 }
