@@ -6,21 +6,58 @@ use std::sync::Arc;
 
 use crate::table::{Endpoint, Pool};
 
+/// The header of a request for one instance.
+pub const APP_INSTANCE: &str = "X-CF-App-Instance";
+/// The header of a request for one instance or all of one process.
+pub const PROCESS_INSTANCE: &str = "X-CF-Process-Instance";
 /// The cookie of the instance, beside the app's own.
 pub const VCAP_ID: &str = "__VCAP_ID__";
 /// The app's cookie that makes a session stick. Gorouter: `sticky_session_cookie_names`.
 pub const STICKY: &str = "JSESSIONID";
 
+/// The instances that a request is for, where it says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub app: String,
+    /// All of them, where none is said.
+    pub index: Option<u32>,
+}
+
+impl Wanted {
+    /// `GUID:INDEX`, or `GUID` alone where that will do. Gorouter: `parseAppInstanceHeader` and
+    /// `parseProcessInstanceHeader`; but a guid is any name here.
+    #[must_use]
+    pub fn read(text: &str, needs_index: bool) -> Option<Self> {
+        let (app, index) = match text.rsplit_once(':') {
+            Some((app, index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (app, Some(index.parse().ok()?))
+            }
+            Some(_) => return None,
+            None => (text, None),
+        };
+        let is_whole = !app.is_empty() && (index.is_some() || !needs_index);
+        is_whole.then(|| Self { app: app.to_owned(), index })
+    }
+
+    #[must_use]
+    pub fn is(&self, endpoint: &Endpoint) -> bool {
+        self.app == endpoint.app.as_str() && self.index.is_none_or(|index| index == endpoint.index)
+    }
+}
+
 /// The instance for the next try: the one that the client sticks to if it is there and was not
-/// tried, else the next in turn that was not tried.
+/// tried, else the next in turn that was not tried; of those that are wanted.
 #[must_use]
 pub fn choose<'a>(
     pool: &'a Pool,
+    wanted: Option<&Wanted>,
     sticky: Option<&str>,
     tried: &[Arc<Endpoint>],
 ) -> Option<&'a Arc<Endpoint>> {
-    let is_new =
-        |endpoint: &&Arc<Endpoint>| !tried.iter().any(|one| one.address == endpoint.address);
+    let is_new = |endpoint: &&Arc<Endpoint>| {
+        !tried.iter().any(|one| one.address == endpoint.address)
+            && wanted.is_none_or(|wanted| wanted.is(endpoint))
+    };
     if let Some(guid) = sticky {
         let stuck = pool.endpoints.iter().find(|endpoint| endpoint.instance_guid == guid);
         if let Some(stuck) = stuck.filter(is_new) {
@@ -87,8 +124,17 @@ pub fn stick<'a>(
 /// Why a request is not passed on, in Gorouter's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request names no host.
+    /// The request names no host, or the client's own address: some load balancers put theirs there.
     EmptyHost,
+    /// The header of this name asks for an instance in no way that there is.
+    BadInstance {
+        header: &'static str,
+    },
+    /// None of the route's instances is the one that was asked for.
+    UnknownInstance {
+        host: String,
+        wanted: Wanted,
+    },
     UnknownRoute {
         host: String,
     },
@@ -106,7 +152,7 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::EmptyHost => 400,
+            Self::EmptyHost | Self::BadInstance { .. } | Self::UnknownInstance { .. } => 400,
             Self::UnknownRoute { .. } => 404,
             Self::NoEndpoints { .. } => 503,
             Self::EndpointFailure => 502,
@@ -120,7 +166,9 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::EmptyHost => "empty_host",
-            Self::UnknownRoute { .. } => "unknown_route",
+            Self::BadInstance { header: APP_INSTANCE } => "invalid_cf_app_instance_header",
+            Self::BadInstance { .. } => "invalid_cf_process_instance_header",
+            Self::UnknownRoute { .. } | Self::UnknownInstance { .. } => "unknown_route",
             Self::NoEndpoints { .. } => "no_endpoints",
             Self::EndpointFailure | Self::EndpointTimeout => "endpoint_failure",
             Self::HeaderTooLarge => "header_too_large",
@@ -132,6 +180,17 @@ impl Refusal {
     pub fn text(&self) -> String {
         match self {
             Self::EmptyHost => "400 Bad Request: Request had empty Host header\n".to_owned(),
+            Self::BadInstance { header } => {
+                format!("400 Bad Request: Invalid {header} Header\n")
+            }
+            Self::UnknownInstance { host, wanted: Wanted { app, index } } => {
+                let (app, host) = (shown(app), shown(host));
+                let index = index.map_or_else(String::new, |index| format!(" ('{index}')"));
+                format!(
+                    "400 Bad Request: Requested instance{index} with guid ('{app}') does not exist \
+                     for route ('{host}')\n"
+                )
+            }
             Self::UnknownRoute { host } => {
                 format!("404 Not Found: Requested route ('{}') does not exist.\n", shown(host))
             }
@@ -179,7 +238,7 @@ mod tests {
     fn instances_take_turns_and_none_is_tried_twice() {
         let pool = pool(3);
         let guid = |sticky, tried: &[Arc<Endpoint>]| {
-            choose(&pool, sticky, tried).map(|endpoint| endpoint.instance_guid.clone())
+            choose(&pool, None, sticky, tried).map(|endpoint| endpoint.instance_guid.clone())
         };
         assert_eq!(guid(None, &[]).as_deref(), Some("i1"));
         assert_eq!(guid(None, &[]).as_deref(), Some("i2"));
@@ -188,7 +247,42 @@ mod tests {
         let tried = pool.endpoints[..2].to_vec();
         assert_eq!(guid(Some("i1"), &tried).as_deref(), Some("i3"));
         assert_eq!(guid(None, &pool.endpoints), None);
-        assert_eq!(choose(&Pool::default(), None, &[]), None);
+        assert_eq!(choose(&Pool::default(), None, None, &[]), None);
+    }
+
+    #[test]
+    fn who_asks_for_an_instance_gets_that_or_none() {
+        let pool = pool(3);
+        let guid = |wanted: &str, sticky, tried: &[Arc<Endpoint>]| {
+            let wanted = Wanted::read(wanted, false);
+            choose(&pool, wanted.as_ref(), sticky, tried).map(|one| one.instance_guid.clone())
+        };
+        for _ in 0..2 {
+            assert_eq!(guid("a:2", Some("i1"), &[]).as_deref(), Some("i2"));
+        }
+        assert_eq!(guid("a:2", None, &pool.endpoints[1..2]), None);
+        assert_eq!(guid("a:4", None, &[]), None);
+        assert_eq!(guid("b:1", None, &[]), None);
+        assert_eq!(guid("a", Some("i3"), &[]).as_deref(), Some("i3"));
+    }
+
+    #[test]
+    fn an_instance_is_asked_for_by_guid_and_index() {
+        let wanted = |app: &str, index| Some(Wanted { app: app.to_owned(), index });
+        for (text, with_index, without) in [
+            ("web:0", wanted("web", Some(0)), wanted("web", Some(0))),
+            ("a:b:12", wanted("a:b", Some(12)), wanted("a:b", Some(12))),
+            ("web", None, wanted("web", None)),
+            ("", None, None),
+            (":0", None, None),
+            ("web:", None, None),
+            ("web:x", None, None),
+            ("web:-1", None, None),
+            ("web:99999999999", None, None),
+        ] {
+            assert_eq!(Wanted::read(text, true), with_index, "{text}");
+            assert_eq!(Wanted::read(text, false), without, "{text}");
+        }
     }
 
     #[test]

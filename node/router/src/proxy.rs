@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use self::buffered::Buffered;
-use crate::choice::{self, Refusal, choose};
+use crate::choice::{self, APP_INSTANCE, PROCESS_INSTANCE, Refusal, Wanted, choose};
 use crate::limits::{
     ANSWER_MAX, CLIENT_SILENCE_MAX, CONNECT_MAX, CONNECTIONS_DEFAULT, END_MAX, H2_STREAMS_MAX,
     HEADER_BYTES_MAX, HEADER_MAX, IDLE_MAX, KEPT_CONNECTIONS_MAX, KEPT_MAX, TRIES_MAX,
@@ -266,6 +266,8 @@ struct Face {
 struct Asked {
     host: String,
     path: String,
+    /// The instances that the client asks for.
+    wanted: Option<Wanted>,
     /// The instance that the client came for.
     sticky: Option<String>,
     tried: Vec<Arc<Endpoint>>,
@@ -283,7 +285,12 @@ impl Face {
     }
 
     /// Where a request goes, or why nowhere.
-    fn find(&self, request: &RequestHeader, asked: &mut Asked) -> Result<(), Refusal> {
+    fn find(
+        &self,
+        request: &RequestHeader,
+        client: Option<IpAddr>,
+        asked: &mut Asked,
+    ) -> Result<(), Refusal> {
         let size: usize = request.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
         if size + request.raw_path().len() > HEADER_BYTES_MAX {
             return Err(Refusal::HeaderTooLarge);
@@ -292,7 +299,9 @@ impl Face {
         // A target with an authority is what counts: RFC 9112, 3.2.2.
         let authority = request.uri.authority().map(http::uri::Authority::as_str).or(header);
         asked.host = host_of(authority.unwrap_or_default().trim());
-        if asked.host.is_empty() {
+        let address = asked.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let is_clients = address.is_some() && address == client.map(|client| client.to_canonical());
+        if asked.host.is_empty() || is_clients {
             return Err(Refusal::EmptyHost);
         }
         asked.path = request.uri.path().to_owned();
@@ -303,12 +312,31 @@ impl Face {
         if pool.endpoints.is_empty() {
             return Err(Refusal::NoEndpoints { host: host() });
         }
+        asked.wanted = wanted(request)?;
+        if let Some(wanted) = &asked.wanted
+            && !pool.endpoints.iter().any(|endpoint| wanted.is(endpoint))
+        {
+            return Err(Refusal::UnknownInstance { host: host(), wanted: wanted.clone() });
+        }
         let cookies = request.headers.get_all(header::COOKIE);
         let cookies = cookies.iter().filter_map(|cookie| cookie.to_str().ok());
         asked.sticky = choice::sticky(cookies).map(str::to_owned);
         asked.pool = Some(pool);
         Ok(())
     }
+}
+
+/// The instances that a request asks for; for one of an app before those of a process.
+fn wanted(request: &RequestHeader) -> Result<Option<Wanted>, Refusal> {
+    for (header, needs_index) in [(APP_INSTANCE, true), (PROCESS_INSTANCE, false)] {
+        if let Some(value) = request.headers.get(header)
+            && !value.is_empty()
+        {
+            let read = value.to_str().ok().and_then(|text| Wanted::read(text, needs_index));
+            return read.ok_or(Refusal::BadInstance { header }).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 #[async_trait]
@@ -342,7 +370,9 @@ impl ProxyHttp for Face {
         let silence = if asked.is_upgrade { UPGRADED_SILENCE_MAX } else { CLIENT_SILENCE_MAX };
         downstream.set_read_timeout(Some(silence));
         downstream.set_write_timeout(Some(silence));
-        match self.find(session.req_header(), asked) {
+        let client = session.client_addr().and_then(|address| address.as_inet());
+        let client = client.map(SocketAddr::ip);
+        match self.find(session.req_header(), client, asked) {
             Ok(()) => {
                 asked.request_id = uuid(rand::random());
                 Ok(false)
@@ -365,7 +395,7 @@ impl ProxyHttp for Face {
             .take()
             .or_else(|| self.look_up(&asked.host, &asked.path))
             .unwrap_or_default();
-        let chosen = choose(&pool, asked.sticky.as_deref(), &asked.tried);
+        let chosen = choose(&pool, asked.wanted.as_ref(), asked.sticky.as_deref(), &asked.tried);
         let Some(endpoint) = chosen.filter(|_| asked.tries < TRIES_MAX) else {
             return Err(Error::new_up(ErrorType::ConnectError));
         };

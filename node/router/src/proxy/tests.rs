@@ -122,6 +122,19 @@ async fn refusals_are_in_gorouters_words() {
         assert!(lower.contains(&format!("\r\nx-cf-routererror: {code}\r\n")), "{said}");
         assert!(said.contains(text), "{said}");
     }
+    for (lines, code, text) in [
+        ("X-Cf-App-Instance: app\r\n", "invalid_cf_app_instance_header", "X-CF-App-Instance"),
+        ("X-Cf-Process-Instance: :1\r\n", "invalid_cf_process_instance_header", "Header"),
+        ("X-Cf-App-Instance: app:8\r\n", "unknown_route", "instance ('8') with guid ('app')"),
+        ("X-Cf-Process-Instance: b\r\n", "unknown_route", "Requested instance with guid ('b')"),
+    ] {
+        let said = say(address, &get("app.test", lines)).await;
+        assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
+        assert!(said.to_lowercase().contains(&format!("error: {code}\r\n")), "{said}");
+        assert!(said.contains(text), "{said}");
+    }
+    let said = say(address, &get("127.0.0.1:80", "")).await;
+    assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("empty Host header"), "{said}");
     let many = format!("X-Long: {}\r\n", "x".repeat(HEADER_BYTES_MAX));
     assert!(say(address, &get("app.test", &many)).await.starts_with("HTTP/1.1 431 "));
 }
@@ -162,6 +175,23 @@ async fn an_instance_is_told_who_asks() {
     for name in ["keep-alive:", "x-secret:", "request-id: mine"] {
         assert!(!heard.contains(name), "{name} is in\n{heard}");
     }
+}
+
+#[tokio::test]
+async fn one_instance_is_asked_for() {
+    let (a, b) = (instance("a", hello).await, instance("b", hello).await);
+    let second = Endpoint { index: 8, ..b.endpoint.clone() };
+    let gone = Endpoint { index: 9, ..refusing("gone").await };
+    let (address, _) = router(vec![a.endpoint.clone(), second, gone]).await;
+    for lines in ["X-Cf-App-Instance: app:8\r\n", "X-Cf-Process-Instance: app:8\r\n"] {
+        for _ in 0..3 {
+            let lines = format!("{lines}Cookie: JSESSIONID=1; __VCAP_ID__=a\r\n");
+            assert!(say(address, &get("app.test", &lines)).await.ends_with("hello"));
+        }
+    }
+    assert_eq!((a.heard.lock().unwrap().len(), b.heard.lock().unwrap().len()), (0, 6));
+    let said = say(address, &get("app.test", "X-Cf-App-Instance: app:9\r\n")).await;
+    assert!(said.starts_with("HTTP/1.1 502 "), "no other answers: {said}");
 }
 
 #[tokio::test]
