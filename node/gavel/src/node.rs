@@ -44,7 +44,11 @@ impl Node {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
-        runtime.block_on(server::run(config)).map_err(|error| Failure::Failed(error.to_string()))
+        // On a worker: whoever wakes this thread asks the kernel to, for each entry that is agreed.
+        let served = runtime.block_on(runtime.spawn(server::run(config)));
+        served
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+            .map_err(|error| Failure::Failed(error.to_string()))
     }
 }
 

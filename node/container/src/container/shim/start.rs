@@ -149,7 +149,10 @@ fn become_image(
     filter: &BpfProgram,
 ) -> Result<Infallible> {
     if let Some(nofile) = process.nofile {
-        setrlimit(Resource::RLIMIT_NOFILE, nofile, nofile).context("limit open files")?;
+        // In the container's user namespace nobody may go beyond what the node itself has.
+        setrlimit(Resource::RLIMIT_NOFILE, nofile, nofile).with_context(|| {
+            format!("limit open files to {nofile}, within the node's own limit")
+        })?;
     }
     let env = environment(process, user);
     let dir = working_dir(process, user)?;
