@@ -180,15 +180,19 @@ impl Hub {
         }
     }
 
-    /// Has those tell on for whom many events wait, and with patience waits for them: but not for
-    /// long, and not where one is lost already.
+    /// Wakes those for whom many events wait, and with patience waits for them: but not for long,
+    /// and not where one is lost already.
     async fn make_room(&self, is_patient: bool) {
         let patience = if is_patient { HUB_PATIENCE } else { Duration::ZERO };
         let until = Instant::now() + patience;
-        while (SUBSCRIBER_EVENTS_MANY..SUBSCRIBER_EVENTS_MAX).contains(&self.most_waiting()) {
-            self.many_wait.notify_waiters();
-            if Instant::now() >= until {
+        loop {
+            let waiting = self.most_waiting();
+            if waiting < SUBSCRIBER_EVENTS_MANY {
                 return;
+            }
+            self.many_wait.notify_waiters();
+            if waiting >= SUBSCRIBER_EVENTS_MAX || Instant::now() >= until {
+                return tokio::task::yield_now().await;
             }
             sleep(HUB_LOOK).await;
         }
@@ -406,6 +410,25 @@ mod tests {
             assert!(begun.elapsed() <= most, "{:?}", begun.elapsed());
             assert!(silent.events.recv().await.is_err());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_costs_no_other_its_stream() {
+        let hub = Hub::new();
+        let mut teller = Teller { hub: hub.clone(), told: 0 };
+        let mut silent = hub.subscribe(STREAM, "");
+        teller.tell(&State::new(), &much(10_000), true).await;
+        let readers = [(); 10].map(|()| tokio::spawn(read(hub.subscribe(STREAM, ""))));
+        for _ in 0..1000 {
+            teller.tell(&State::new(), &much(10), true).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_secs(60)).await;
+        hub.cut_off();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), 10_000);
+        }
+        assert!(silent.events.recv().await.is_err());
     }
 
     #[test]
