@@ -44,7 +44,7 @@ impl Node {
             .enable_all()
             .build()
             .map_err(|error| Failure::Failed(format!("the runtime does not start: {error}")))?;
-        // On a worker: whoever wakes this thread asks the kernel to, for each entry that is agreed.
+        // On a worker: whoever wakes this thread asks the kernel to, several times for each change.
         let served = runtime.block_on(runtime.spawn(server::run(config)));
         served
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
